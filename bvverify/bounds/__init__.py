@@ -1,0 +1,1 @@
+"""Model to ranges: exact integer intervals, and linear bounds through staircase envelopes."""

@@ -1,0 +1,1 @@
+"""What is verified, as frozen data: integer types, named requantisations, operations, networks, queries, results."""

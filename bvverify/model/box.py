@@ -1,0 +1,53 @@
+"""Boxes of integer inputs from what a user gives: an input and a radius, or intervals of reals through the model's own quantiser.
+
+ONNX QuantizeLinear is ``saturate(rne(fl(x / scale)) + zero_point)``: each step is non-decreasing, so the image of an interval of reals
+is the integer interval between the images of its ends. A real number reaches the runtime as the float32 nearest to it, which is
+non-decreasing as well; the image taken here is that of every real in the interval, so it is never too small.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from bvverify.model.query import Box
+from bvverify.model.types import AnyArray, Float32Array, Int64Array, QType, Quantisation
+
+
+def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
+    """ONNX QuantizeLinear: float32 ``x`` (any shape) to integers of ``qtype``, as ONNX Runtime computes it. ``x`` is finite."""
+    with np.errstate(over="ignore"):
+        scaled = np.asarray(x, np.float32) / np.float32(quantiser.scale)
+    # Clamped as floats first: beyond int64 a cast is undefined, and the ends are exact in float32.
+    clamped = np.clip(np.rint(scaled), np.float32(qtype.lo - quantiser.zero_point), np.float32(qtype.hi - quantiser.zero_point))
+    return np.asarray(clamped.astype(np.int64) + quantiser.zero_point)
+
+
+def dequantise(q: AnyArray, quantisation: Quantisation) -> Float32Array:
+    """ONNX DequantizeLinear: ``fl((q - zero_point) * scale)``, float32."""
+    return (np.asarray(q, np.int64) - quantisation.zero_point).astype(np.float32) * np.float32(quantisation.scale)
+
+
+def around(x: Int64Array, radius: int, qtype: QType) -> Box:
+    """All integers within ``radius`` of ``x`` in every element, inside the type."""
+    return Box.of(np.maximum(x - radius, qtype.lo), np.minimum(x + radius, qtype.hi))
+
+
+def nearest_float32(value: Fraction) -> np.float32:
+    """The float32 nearest to a rational, ties to even; infinite beyond the largest."""
+    # Fraction to float64 is correctly rounded; repair the second rounding where float64 landed on a float32 tie.
+    double = float(value)
+    single = np.float32(double)
+    if Fraction(double) == value or not np.isfinite(single):
+        return single
+    neighbours = [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]
+    finite = [n for n in neighbours if np.isfinite(n)]
+    return min(finite, key=lambda n: (abs(Fraction(float(n)) - value), int(np.float32(n).view(np.int32)) & 1))
+
+
+def image(lo: list[Fraction], hi: list[Fraction], quantiser: Quantisation, qtype: QType) -> Box:
+    """The exact integer image of a box of reals (flat lists of rationals) under the quantiser; flat int64 bounds."""
+    ends: list[Any] = [np.array([nearest_float32(v) for v in side], np.float32) for side in (lo, hi)]
+    return Box.of(quantise(ends[0], quantiser, qtype), quantise(ends[1], quantiser, qtype))

@@ -1,0 +1,106 @@
+"""What is asked of a network: a box of inputs, and the outputs that would violate the property.
+
+A property is held as its violation: a disjunction of conjunctions of linear constraints over the integer outputs (and, where the
+model's file takes integers, over the integer inputs). *Falsified* means that some input of the box satisfies one of the
+conjunctions; *verified*, that none does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bvverify.model.network import Network
+from bvverify.model.types import Int64Array, frozen_array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Box:
+    """All integer inputs ``lo <= x <= hi``, both inclusive, int64 of the input tensor's shape."""
+
+    lo: Int64Array
+    hi: Int64Array
+
+    @staticmethod
+    def of(lo: Int64Array, hi: Int64Array) -> Box:
+        """A box of copied, frozen bounds; ``ValueError`` when they differ in shape or leave nothing between them."""
+        lo, hi = frozen_array(lo, np.int64), frozen_array(hi, np.int64)
+        if lo.shape != hi.shape:
+            raise ValueError(f"a box from {lo.shape} to {hi.shape}")
+        if (lo > hi).any():
+            raise ValueError(f"an empty box: element {int((lo > hi).argmax())} has no value")
+        return Box(lo, hi)
+
+    def contains(self, x: Int64Array) -> bool:
+        """Whether ``x`` (the input tensor's shape) lies inside."""
+        return bool(((self.lo <= x) & (x <= self.hi)).all())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """``outputs . y + inputs . x <= bound`` over the flattened integer outputs and inputs.
+
+    ``outputs`` is int64 (number of outputs,), ``inputs`` int64 (number of inputs,) or None where no input takes part. Every
+    coefficient and the bound are below 2^31 in magnitude, so that no value of a constraint leaves int64.
+    """
+
+    outputs: Int64Array
+    bound: int
+    inputs: Int64Array | None = None
+
+    def value(self, x: Int64Array, y: Int64Array) -> Int64Array:
+        """The left side, for inputs ``x`` (batch, inputs) and outputs ``y`` (batch, outputs), both flattened; int64 (batch,)."""
+        value = y @ self.outputs
+        return value if self.inputs is None else value + x @ self.inputs
+
+
+Conjunction = tuple[Linear, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Property:
+    """The violation, in disjunctive normal form. No conjunction at all: nothing violates it, the property holds trivially.
+
+    ``label`` is set for local robustness (``Property.robustness``), where stages may use what they know of ``argmax``;
+    ``text`` says in one line what is asked, ``sha256`` identifies it.
+    """
+
+    violation: tuple[Conjunction, ...]
+    text: str
+    label: int | None = None
+    sha256: str = ""
+
+    @staticmethod
+    def robustness(label: int, outputs: int) -> Property:
+        """The predicted class stays ``label``, where ``argmax`` takes the first index of the largest output.
+
+        Class ``i`` wins over the label when its output is larger, or equal and ``i`` comes first.
+        """
+        rows = []
+        for rival in range(outputs):
+            if rival != label:
+                row = np.zeros(outputs, np.int64)
+                row[label], row[rival] = 1, -1
+                rows.append((Linear(frozen_array(row, np.int64), 0 if rival < label else -1),))
+        return Property(tuple(rows), f"the class stays {label} (first index of the largest output)", label)
+
+    def violated(self, x: Int64Array, y: Int64Array) -> np.ndarray:
+        """Which of a batch of inputs and outputs (both flattened to two axes) violate the property; bool (batch,)."""
+        hit = np.zeros(len(y), bool)
+        for conjunction in self.violation:
+            met = np.ones(len(y), bool)
+            for row in conjunction:
+                met &= row.value(x, y) <= row.bound
+            hit |= met
+        return hit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """One question: can an input of the box violate the property? ``nominal`` is the input that the box was built around, if any."""
+
+    network: Network
+    box: Box
+    property: Property
+    nominal: Int64Array | None = None

@@ -1,0 +1,75 @@
+"""Answers. *Falsified* holds a witness that replay built; *verified* says what proved it; *unknown* says what ran out.
+
+Verdicts are ordered, falsified < unknown < verified: the answer to several questions of which one violation
+suffices is their minimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from bvverify.model.types import AnyArray, Int64Array
+
+
+class Verdict(IntEnum):
+    """Ordered: the verdict on a disjunction of violations is the minimum of the parts."""
+
+    FALSIFIED = 0
+    UNKNOWN = 1
+    VERIFIED = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One runtime's answer to a witness: ``agreed`` says whether its outputs equal the interpreter's."""
+
+    runtime: str
+    version: str
+    agreed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Witness:
+    """An input of the box whose outputs violate the property; built by ``bvverify.run.replay`` alone.
+
+    ``input`` and ``output`` are the integers (the tensors' shapes); ``file_input`` is the input as the model's file takes it: a
+    float32 array where the graph begins in float, the integers otherwise, in the file's declared shape.
+    """
+
+    input: Int64Array
+    output: Int64Array
+    file_input: AnyArray
+    replayed_by: tuple[Replay, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What one stage of the pipeline decided (None: nothing) and what it cost."""
+
+    stage: str
+    seconds: float
+    verdict: Verdict | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A verdict with everything that is needed to believe it or to ask again."""
+
+    verdict: Verdict
+    stage: str
+    reason: str
+    semantics: str
+    seconds: float
+    stages: tuple[StageReport, ...]
+    seed: int
+    model_sha256: str
+    property_sha256: str
+    property_text: str
+    witness: Witness | None = None
+    versions: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,80 @@
+"""Integer types and tensors.
+
+Every number in a bvverify network is an integer of a declared width. A ``QType`` says which integers a tensor may hold;
+``Quantisation`` says which real number such an integer stands for, and is carried along for printing and for the
+float ends of a model file only: no verdict is computed from a real number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64Array = NDArray[np.int64]
+Float32Array = NDArray[np.float32]
+AnyArray = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QType:
+    """A fixed-width integer type of 2 to 16 bits, two's complement when signed."""
+
+    bits: int
+    signed: bool
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 16:
+            raise ValueError(f"a tensor's type has 2 to 16 bits, not {self.bits}")
+
+    @property
+    def lo(self) -> int:
+        """The smallest value of the type."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def hi(self) -> int:
+        """The largest value of the type."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    def __str__(self) -> str:
+        return f"{'int' if self.signed else 'uint'}{self.bits}"
+
+
+UINT8 = QType(8, signed=False)
+INT8 = QType(8, signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """The real number that an integer stands for: ``real = (q - zero_point) * scale``.
+
+    ``scale`` is the value of a float32 (held as a Python float, exactly).
+    """
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What is known of a tensor before any input is: its name, shape (without the batch axis), type and meaning."""
+
+    name: str
+    shape: tuple[int, ...]
+    qtype: QType
+    quantisation: Quantisation | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements of one input's tensor."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+def frozen_array(values: Any, dtype: Any) -> AnyArray:
+    """A read-only, contiguous copy of ``values``; operations hold nothing else, so that frozen means frozen."""
+    array = np.array(values, dtype=dtype, order="C", copy=True)
+    array.setflags(write=False)
+    return array

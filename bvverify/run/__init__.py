@@ -1,0 +1,1 @@
+"""Model to numbers: the exact interpreter, replay, and the real runtimes as oracles."""
