@@ -1,8 +1,8 @@
 """A network: an input, operations in topological order, an output, and where it all came from.
 
-A network has one input tensor and one output tensor; both are integers. Where the model's file begins or ends in float, ``Input.quantiser`` and
-``Output.dequantiser`` say how the two meet: ``run`` uses them at its ends, boxes over reals are mapped through the quantiser
-exactly (``bvverify.model.box``), and everything between sees integers only.
+A network has one input tensor and one output tensor; both are integers. Where the model's file begins or ends in float,
+``Input.quantiser`` and ``Output.dequantiser`` say how the two meet: ``run`` uses them at its ends, boxes over reals are
+mapped through the quantiser exactly (``bvverify.model.box``), and everything between sees integers only.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def apply(requant: Requant, acc: Int64Array, lo: int, hi: int) -> Int64Array:
     match requant:
         case ShiftHalfUp(shift=shift):
             half = (1 << shift) >> 1
-            return np.clip((acc + half) >> shift, lo, hi).astype(np.int64, copy=False)
+            shifted: Int64Array = (acc + half) >> shift
+            return np.clip(shifted, lo, hi)
         case Float32HalfEven(multiplier=multiplier, zero_point=zero_point):
             per_channel = multiplier.reshape((-1,) + (1,) * (acc.ndim - 2))
             # A product beyond float32's range becomes infinite and then saturates, as it does in the runtime.
