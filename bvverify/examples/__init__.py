@@ -1,0 +1,21 @@
+"""Two digit networks, twenty images and one property that ship with the package; ``scripts/train_digits`` makes them.
+
+The images are scikit-learn's 8x8 digits, float32 of shape (20, 1, 8, 8): grey levels 0 to 16, divided by 16. The networks quantise them
+with scale 1/16 and zero point 0, so that a radius counts grey levels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MODELS = ("digits_mlp_qop.onnx", "digits_mlp_qdq.onnx", "digits_cnn_qop.onnx", "digits_cnn_qdq.onnx")
+IMAGES = "digits.npz"
+PROPERTY = "digits_0_radius_1.vnnlib"
+
+
+def path(name: str) -> Path:
+    """The file of that name; ``KeyError`` when there is none."""
+    file = Path(__file__).parent / name
+    if not file.is_file():
+        raise KeyError(name)
+    return file

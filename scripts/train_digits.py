@@ -1,0 +1,287 @@
+"""Trains two small networks on scikit-learn's digits, quantises them with PyTorch, and writes them as ONNX.
+
+Four files: an MLP and a CNN, each as QOperator (QLinearConv, QGemm) and as QDQ (Conv and Gemm between QuantizeLinear and
+DequantizeLinear), with a few test images and one VNN-LIB property. Deterministic for a seed on one machine; the files in
+``bvverify/examples`` are the ones that tests and ``bvverify demo`` use.
+
+Two choices keep the files exact on every CPU:
+
+* activations are uint8 and weights int8 within [-63, 63], so that no pair of products leaves int16 (2 * 255 * 63 = 32130) and CPUs
+  without VNNI compute what those with it compute;
+* the input's scale is float32(1/16) with zero point 0: a pixel (0 to 16, divided by 16 for the network) *is* its integer, and a
+  radius counts grey levels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+WEIGHT_LIMIT = 63
+INPUT_SCALE = np.float32(1 / 16)
+IMAGES = 20
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One quantised layer: ``kind`` is conv or gemm; arrays are as the ONNX file holds them."""
+
+    kind: str
+    weight: np.ndarray  # int8
+    weight_scale: np.ndarray  # float32, (1,) per tensor or (out,) per channel
+    bias: np.ndarray  # int32
+    output_scale: np.float32
+    output_zero_point: int
+    pads: int = 0
+    pool: bool = False  # a 2x2 max pool behind it
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def cnn() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10)
+    )  # fmt: skip
+
+
+def train(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, epochs: int) -> None:
+    """Adam with noisy inputs: the noise makes the networks robust enough for small radii to be worth proving."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(x)).split(64):
+            noisy = (x[batch] + (torch.rand_like(x[batch]) - 0.5) * 0.4).clamp(0, 1)
+            loss = nn.functional.cross_entropy(model(noisy), y[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        schedule.step()
+
+
+def quantise(model: nn.Sequential, calibration: torch.Tensor) -> list[Layer]:
+    """Post-training quantisation: ranges observed on the calibration images, rounding by ``torch.quantize_per_*``."""
+    layers: list[Layer] = []
+    x, scale = calibration, INPUT_SCALE
+    modules = list(model)
+    with torch.no_grad():
+        for i, module in enumerate(modules):
+            x = module(x)
+            if not isinstance(module, nn.Linear | nn.Conv2d):
+                continue
+            relu = i + 1 < len(modules) and isinstance(modules[i + 1], nn.ReLU)
+            seen = x.clamp(min=0) if relu else x
+            lo, hi = min(0.0, float(seen.min())), max(0.0, float(seen.max()))
+            out_scale = np.float32((hi - lo) / 255)
+            zero_point = int(round(-lo / float(out_scale)))
+            conv = isinstance(module, nn.Conv2d)
+            w_scale, weight = quantise_weight(module.weight, per_channel=conv)
+            # The bias lives on the accumulator's scale: int32, zero point 0.
+            bias = np.rint(module.bias.double().numpy() / (np.float64(scale) * w_scale.astype(np.float64))).astype(np.int32)
+            pool = conv and isinstance(modules[min(i + 2, len(modules) - 1)], nn.MaxPool2d)
+            layers.append(
+                Layer("conv" if conv else "gemm", weight, w_scale, bias, out_scale, zero_point, module.padding[0] if conv else 0, pool)
+            )
+            scale = out_scale
+    return layers
+
+
+def quantise_weight(weight: torch.Tensor, *, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric int8 weights within [-63, 63], with their float32 scales."""
+    if per_channel:
+        scales = (weight.abs().amax(dim=(1, 2, 3)) / WEIGHT_LIMIT).float()
+        quantised = torch.quantize_per_channel(weight, scales, torch.zeros_like(scales, dtype=torch.int64), 0, torch.qint8)
+    else:
+        scales = (weight.abs().max() / WEIGHT_LIMIT).float().reshape(1)
+        quantised = torch.quantize_per_tensor(weight, float(scales), 0, torch.qint8)
+    integers = quantised.int_repr().numpy()
+    assert np.abs(integers.astype(int)).max() <= WEIGHT_LIMIT
+    return scales.numpy().astype(np.float32), integers
+
+
+class Graph:
+    """An ONNX graph under construction: nodes, initialisers, and the shared input and output quantisation."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initialisers: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: object, dtype: type) -> str:
+        self.initialisers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [output], name=f"{output}_node", **attributes))
+        return output
+
+    def pair(self, tensor: str, scale: np.float32, zero_point: int) -> tuple[str, str]:
+        return self.constant(f"{tensor}_scale", scale, np.float32), self.constant(f"{tensor}_zero_point", zero_point, np.uint8)
+
+    def finish(self, name: str) -> onnx.ModelProto:
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 8, 8])
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 10])
+        graph = helper.make_graph(self.nodes, name, [image], [logits], self.initialisers)
+        microsoft = any(n.domain for n in self.nodes)
+        opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid("com.microsoft", 1)] if microsoft else [])
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="bvverify scripts/train_digits", ir_version=8)
+        if not microsoft:
+            onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def scales_of(layer: Layer) -> np.ndarray:
+    """A scalar per tensor, a vector per channel: what ONNX expects."""
+    return layer.weight_scale if layer.kind == "conv" else layer.weight_scale.reshape(())
+
+
+def qoperator(name: str, layers: list[Layer]) -> onnx.ModelProto:
+    g = Graph()
+    scale, zero = g.pair("image", INPUT_SCALE, 0)
+    x = g.node("QuantizeLinear", ["image", scale, zero], "image_quantised")
+    flat = False
+    for i, layer in enumerate(layers):
+        out = f"layer{i}"
+        weight = g.constant(f"{out}_weight", layer.weight, np.int8)
+        w_scale = g.constant(f"{out}_weight_scale", scales_of(layer), np.float32)
+        w_zero = g.constant(f"{out}_weight_zero_point", np.zeros(scales_of(layer).shape), np.int8)
+        bias = g.constant(f"{out}_bias", layer.bias, np.int32)
+        y_scale, y_zero = g.pair(out, layer.output_scale, layer.output_zero_point)
+        if layer.kind == "conv":
+            inputs = [x, scale, zero, weight, w_scale, w_zero, y_scale, y_zero, bias]
+            x = g.node("QLinearConv", inputs, out, kernel_shape=[3, 3], pads=[layer.pads] * 4, strides=[1, 1])
+            if layer.pool:
+                x = g.node("MaxPool", [x], f"{out}_pooled", kernel_shape=[2, 2], strides=[2, 2])
+        else:
+            if not flat:
+                x, flat = g.node("Flatten", [x], f"{out}_flat", axis=1), True
+            inputs = [x, scale, zero, weight, w_scale, w_zero, bias, y_scale, y_zero]
+            x = g.node("QGemm", inputs, out, domain="com.microsoft", alpha=1.0, transB=1)
+        scale, zero = y_scale, y_zero
+    g.node("DequantizeLinear", [x, scale, zero], "logits")
+    return g.finish(name)
+
+
+def qdq(name: str, layers: list[Layer]) -> onnx.ModelProto:
+    g = Graph()
+    scale_name, zero_name = g.pair("image", INPUT_SCALE, 0)
+    scale_value = INPUT_SCALE
+    x = through(g, "image", scale_name, zero_name)
+    flat = False
+    for i, layer in enumerate(layers):
+        out = f"layer{i}"
+        scales = scales_of(layer)
+        w = g.constant(f"{out}_weight", layer.weight, np.int8)
+        w_scale = g.constant(f"{out}_weight_scale", scales, np.float32)
+        w_zero = g.constant(f"{out}_weight_zero_point", np.zeros(scales.shape), np.int8)
+        weight = g.node("DequantizeLinear", [w, w_scale, w_zero], f"{out}_weight_real", **({"axis": 0} if scales.ndim else {}))
+        b = g.constant(f"{out}_bias", layer.bias, np.int32)
+        b_scale = g.constant(f"{out}_bias_scale", scale_value * scales, np.float32)
+        b_zero = g.constant(f"{out}_bias_zero_point", np.zeros(scales.shape), np.int32)
+        bias = g.node("DequantizeLinear", [b, b_scale, b_zero], f"{out}_bias_real", **({"axis": 0} if scales.ndim else {}))
+        if layer.kind == "conv":
+            y = g.node("Conv", [x, weight, bias], out, kernel_shape=[3, 3], pads=[layer.pads] * 4, strides=[1, 1])
+        else:
+            if not flat:
+                # Flatten stands between two pairs of one quantisation, so that the runtime moves integers through it.
+                x, flat = through(g, g.node("Flatten", [x], f"{out}_flat", axis=1), scale_name, zero_name), True
+            y = g.node("Gemm", [x, weight, bias], out, transB=1)
+        if layer.output_zero_point == 0:
+            y = g.node("Relu", [y], f"{out}_relu")
+        scale_name, zero_name = g.pair(out, layer.output_scale, layer.output_zero_point)
+        scale_value = layer.output_scale
+        last = i == len(layers) - 1
+        x = through(g, y, scale_name, zero_name, "logits" if last else None)
+        if layer.pool:
+            pooled = g.node("MaxPool", [x], f"{out}_pooled", kernel_shape=[2, 2], strides=[2, 2])
+            x = through(g, pooled, scale_name, zero_name)
+    return g.finish(name)
+
+
+def through(g: Graph, tensor: str, scale: str, zero: str, result: str | None = None) -> str:
+    """A QuantizeLinear and a DequantizeLinear behind ``tensor``."""
+    quantised = g.node("QuantizeLinear", [tensor, scale, zero], f"{tensor}_quantised")
+    return g.node("DequantizeLinear", [quantised, scale, zero], result or f"{tensor}_real")
+
+
+def logits(model: Path, x: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """ONNX Runtime's outputs, and the operators that were left after its optimiser."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        operators = [n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node]
+    return np.concatenate([session.run(None, {"image": image[None]})[0] for image in x]), operators
+
+
+def property_file(image: np.ndarray, label: int, radius: int, source: str) -> str:
+    """VNN-LIB 1.0: the violation, some other class reaches the label's output."""
+    lines = [f"; {source}: every pixel within {radius}/16 of the image, the class stays {label}", ""]
+    lines += [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{i} Real)" for i in range(10)] + [""]
+    for i, pixel in enumerate(np.rint(image.ravel() * 16).astype(int)):
+        lo, hi = max(pixel - radius, 0) / 16, min(pixel + radius, 16) / 16
+        lines.append(f"(assert (>= X_{i} {lo}))\n(assert (<= X_{i} {hi}))")
+    rivals = "\n".join(f"    (and (>= Y_{i} Y_{label}))" for i in range(10) if i != label)
+    return "\n".join(lines) + f"\n\n(assert (or\n{rivals}\n))\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "bvverify" / "examples")
+    arguments = parser.parse_args()
+    # PyTorch's quantised tensors warn that they will go; their rounding is all that is used here.
+    warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
+    torch.manual_seed(arguments.seed)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    digits = load_digits()
+    images = (digits.images.astype(np.float32) / 16).reshape(-1, 1, 8, 8)
+    train_x, test_x, train_y, test_y = train_test_split(
+        images, digits.target, test_size=400, random_state=arguments.seed, stratify=digits.target
+    )
+    for name, model, epochs in (("mlp", mlp(), 60), ("cnn", cnn(), 80)):
+        train(model, torch.from_numpy(train_x), torch.from_numpy(train_y), epochs)
+        with torch.no_grad():
+            real = (model(torch.from_numpy(test_x)).argmax(1).numpy() == test_y).mean()
+        layers = quantise(model, torch.from_numpy(train_x[:500]))
+        answers = {}
+        for form, write in (("qop", qoperator), ("qdq", qdq)):
+            path = arguments.output / f"digits_{name}_{form}.onnx"
+            path.write_bytes(write(f"digits_{name}", layers).SerializeToString(deterministic=True))
+            answers[form], operators = logits(path, test_x)
+            accuracy = (answers[form].argmax(1) == test_y).mean()
+            print(f"{path.name}: {path.stat().st_size} bytes, accuracy {accuracy:.1%} (float {real:.1%}), runs as {' '.join(operators)}")
+            unfused = {"Conv", "Gemm", "MatMul", "Relu"} & set(operators)
+            if unfused:
+                raise SystemExit(f"{path.name}: ONNX Runtime leaves {sorted(unfused)} in float")
+            if accuracy <= 0.93:
+                raise SystemExit(f"{path.name}: an accuracy of {accuracy:.1%} is not worth shipping")
+        if not np.array_equal(answers["qop"], answers["qdq"]):
+            raise SystemExit(f"digits_{name}: the QOperator and the QDQ file disagree")
+
+    # Two test images of every class, in the order of the classes.
+    chosen = np.concatenate([np.flatnonzero(test_y == digit)[: IMAGES // 10] for digit in range(10)])
+    np.savez_compressed(arguments.output / "digits.npz", images=test_x[chosen], labels=test_y[chosen].astype(np.int64))
+    text = property_file(test_x[chosen[0]], int(test_y[chosen[0]]), 1, "digits.npz::0")
+    (arguments.output / "digits_0_radius_1.vnnlib").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
