@@ -86,7 +86,7 @@ def quantise(model: nn.Sequential, calibration: torch.Tensor) -> list[Layer]:
             seen = x.clamp(min=0) if relu else x
             lo, hi = min(0.0, float(seen.min())), max(0.0, float(seen.max()))
             out_scale = np.float32((hi - lo) / 255)
-            zero_point = int(round(-lo / float(out_scale)))
+            zero_point = round(-lo / float(out_scale))
             conv = isinstance(module, nn.Conv2d)
             w_scale, weight = quantise_weight(module.weight, per_channel=conv)
             # The bias lives on the accumulator's scale: int32, zero point 0.
