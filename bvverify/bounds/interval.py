@@ -170,11 +170,12 @@ def linear(op: Dense | Conv2d, x: Int64Array, weight: Int64Array) -> Int64Array:
             return np.asarray(weight.astype(kind) @ x.astype(kind)).astype(np.int64)
         case Conv2d():
             patches = windows(x.astype(kind), op.window, 0)
-            channels, rows, columns = patches.shape[:3]
+            rows, columns = patches.shape[1:3]
             # (groups, channels of a group x kernel, positions), one matrix product for each group
             columns_of = patches.transpose(0, 3, 4, 1, 2).reshape(op.groups, -1, rows * columns)
             kernels = weight.astype(kind).reshape(op.groups, len(weight) // op.groups, -1)
-            return np.matmul(kernels, columns_of).reshape(len(weight), rows, columns).astype(np.int64)
+            product: AnyArray = np.matmul(kernels, columns_of)
+            return product.reshape(len(weight), rows, columns).astype(np.int64)
         case _:
             assert_never(op)
 
