@@ -69,9 +69,16 @@ def tighten(network: Network, box: Box, bounds: Bounds, *, undecided_only: bool 
     return _assemble(values, accumulators)
 
 
-def lower(network: Network, bounds: Bounds, tensor: int, rows: Int64Array) -> Int64Array:
-    """Lower bounds of integer linear forms ``rows`` (rows, *shape of the tensor) over the values of ``tensor``; int64 (rows,)."""
-    return _lower_from(network, bounds, {tensor: Form(rows, 0)}, tensor)
+def lower(network: Network, bounds: Bounds, outputs: Int64Array, over_inputs: Int64Array | None = None) -> Int64Array:
+    """Lower bounds of ``outputs . y + over_inputs . x`` over the box; int64 (rows,).
+
+    ``outputs`` is int64 (rows, number of outputs), ``over_inputs`` (rows, number of inputs) or None; both over flattened tensors.
+    """
+    last = network.output.tensor
+    forms = {last: Form(outputs.reshape(len(outputs), *bounds.lo[last].shape), 0)}
+    if over_inputs is not None:
+        accumulate(forms, 0, Form(over_inputs.reshape(len(over_inputs), *bounds.lo[0].shape), 0))
+    return _lower_from(network, bounds, forms, last)
 
 
 def _reads_input(network: Network, op: Op) -> bool:
@@ -110,12 +117,11 @@ def _accumulator_bounds(network: Network, bounds: Bounds, index: int, op: Dense 
 
 
 def _lower_from(network: Network, bounds: Bounds, forms: dict[int, Form], last: int) -> Int64Array:
-    """Walk backwards from tensor ``last`` to the input; ``forms`` holds what is still to be bounded, by tensor."""
-    start = forms[last]
+    """Walk backwards from tensor ``last`` to the input; ``forms`` holds what is to be bounded, by tensor."""
     try:
-        total = _walk(network, bounds, forms, last)
+        total = _walk(network, bounds, dict(forms), last)
     except DoesNotFit:
-        total = concretise(start, bounds.lo[last], bounds.hi[last])
+        total = np.sum([concretise(form, bounds.lo[t], bounds.hi[t]) for t, form in forms.items()], axis=0)
     return -(-total >> TOTAL_EXPONENT)  # rounded up: the form takes integer values only
 
 

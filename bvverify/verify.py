@@ -1,0 +1,269 @@
+"""The pipeline, as a list of stages: clean input, interval, linear, attack, solver.
+
+Each stage is a function of the state; it decides, narrows what is open, or passes. *Falsified* goes through ``run.replay`` and nothing
+else, *verified* rests on exact integer bounds or on the solver's ``unsat``; a contradiction between the two raises ``InternalError``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bvverify import __version__
+from bvverify.bounds import exclude, interval, linear
+from bvverify.bounds.interval import Bounds
+from bvverify.errors import InternalError, UsageError
+from bvverify.model import box
+from bvverify.model.network import Network
+from bvverify.model.query import Property, Query
+from bvverify.model.result import Result, StageReport, Verdict, Witness
+from bvverify.model.types import Int64Array
+from bvverify.run import interpreter, replay
+
+Progress = Callable[[str, str], None]
+"""Called with a stage and one short line about it, as often as there is news."""
+
+STAGES = ("clean input", "interval", "linear", "attack", "solver")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to go about a question; none of it can change a verdict, only whether there is one.
+
+    ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits the solver's process. ``stages`` restricts
+    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone. ``dump`` is a
+    file that receives the solver's question as SMT-LIB 2.
+    """
+
+    engine: Literal["auto", "smt"] = "auto"
+    timeout: float | None = None
+    memory_mb: int = 4096
+    seed: int = 0
+    stages: frozenset[str] | None = None
+    dump: Path | None = None
+    runtimes: bool = True
+
+
+@dataclass(slots=True)
+class State:
+    """What is known of a question so far."""
+
+    query: Query
+    options: Options
+    progress: Progress
+    deadline: float | None
+    open: list[int]
+    bounds: Bounds | None = None
+    reports: list[StageReport] = field(default_factory=list)
+    reason: str = ""
+
+    def remaining(self) -> float | None:
+        """Seconds left, or None without a limit."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+
+Outcome = Witness | Literal["verified"] | None
+"""What a stage comes to: a witness, a proof, or nothing."""
+Stage = Callable[[State], Outcome]
+
+
+def decide(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
+    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, and nothing else once the query is well formed."""
+    options = options or Options()
+    names = ("interval", "solver") if options.engine == "smt" else STAGES
+    return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages])
+
+
+def attack_only(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
+    """Search for a counterexample and prove nothing: falsified or unknown."""
+    return _run(query, options or Options(), progress, ["clean input", "attack"])
+
+
+def decide_all(queries: Sequence[Query], options: Options | None = None, progress: Progress | None = None) -> Result:
+    """Answer a disjunction of questions (several boxes): falsified if one is, verified if all are. The limit is for all together."""
+    options = options or Options()
+    if not queries:
+        raise UsageError("the property has no input to speak about: every box in it is empty")
+    started, results = time.monotonic(), []
+    for query in queries:
+        left = None if options.timeout is None else max(options.timeout - (time.monotonic() - started), 1e-3)
+        result = decide(query, replace(options, timeout=left), progress)
+        results.append(result)
+        if result.verdict is Verdict.FALSIFIED:
+            break
+    worst = min(results, key=lambda r: r.verdict)
+    stages = tuple(report for result in results for report in result.stages)
+    return replace(worst, seconds=time.monotonic() - started, stages=stages)
+
+
+def robustness_query(network: Network, x: Int64Array, radius: int, label: int | None = None) -> Query:
+    """The question whether the class of ``x`` (integers, the input tensor's shape) stays ``label`` within ``radius`` of every element.
+
+    Without a label, the network's own prediction for ``x``. ``UsageError`` for a radius or label that makes no sense.
+    """
+    qtype, outputs = network.input.tensor.qtype, network.output_tensor.size
+    if radius < 0:
+        raise UsageError(f"the radius is {radius}; it counts integer steps and cannot be negative")
+    if radius > qtype.hi - qtype.lo:
+        raise UsageError(f"the radius is {radius}, but {qtype} has only {qtype.hi - qtype.lo} steps from end to end")
+    predicted = int(interpreter.run(network, x[None]).reshape(-1).argmax())
+    label = predicted if label is None else label
+    if not 0 <= label < outputs:
+        raise UsageError(f"the label is {label}, but the network has outputs 0 to {outputs - 1}")
+    return Query(network, box.around(x, radius, qtype), Property.robustness(label, outputs), x)
+
+
+def _run(query: Query, options: Options, progress: Progress | None, names: Sequence[str]) -> Result:
+    started = time.monotonic()
+    deadline = None if options.timeout is None else started + options.timeout
+    state = State(query, options, progress or (lambda _stage, _line: None), deadline, list(range(len(query.property.violation))))
+    stages: dict[str, Stage] = {
+        "clean input": _clean_input,
+        "interval": _interval,
+        "linear": _linear,
+        "attack": _attack,
+        "solver": _solver,
+    }
+    for name in names:
+        left = state.remaining()
+        if left is not None and left <= 0:
+            state.reason = f"the time limit of {options.timeout:g} s ran out before stage {name!r}"
+            break
+        state.progress(name, f"{len(state.open)} of {len(query.property.violation)} violations open")
+        begun = time.monotonic()
+        outcome = stages[name](state)
+        verdict = None if outcome is None else Verdict.VERIFIED if outcome == "verified" else Verdict.FALSIFIED
+        detail = f"{len(state.open)} of {len(query.property.violation)} violations left open"
+        state.reports.append(StageReport(name, time.monotonic() - begun, verdict, detail))
+        if isinstance(outcome, Witness):
+            _cross_check(state, outcome)
+            reason = "an input of the box violates the property; replayed by " + ", ".join(
+                ["the interpreter", *(f"{r.runtime} {r.version}" for r in outcome.replayed_by)]
+            )
+            return _result(state, Verdict.FALSIFIED, name, reason, started, outcome)
+        if outcome == "verified":
+            return _result(state, Verdict.VERIFIED, name, _PROVED_BY[name], started)
+    reason = state.reason or "no stage decided"
+    return _result(state, Verdict.UNKNOWN, state.reports[-1].stage if state.reports else "none", reason, started)
+
+
+_PROVED_BY = {
+    "interval": "exact integer intervals exclude every violation",
+    "linear": "exact integer linear bounds exclude every violation",
+    "solver": "the bit-vector solver answers unsat",
+}
+
+
+def _clean_input(state: State) -> Outcome:
+    """The input that the box was built around, or its middle."""
+    query = state.query
+    x = query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1
+    if replay.violates(query, x[None])[0]:
+        return replay.witness(query, x, runtimes=state.options.runtimes)
+    return None
+
+
+def _interval(state: State) -> Outcome:
+    state.bounds = interval.propagate(state.query.network, state.query.box)
+    if state.options.engine == "smt":
+        return None  # the widths only; deciding is the solver's
+    state.open = exclude.by_interval(state.query, state.bounds, state.open)
+    return None if state.open else "verified"
+
+
+def _linear(state: State) -> Outcome:
+    query = state.query
+    known = state.bounds or interval.propagate(query.network, query.box)
+    state.bounds = linear.tighten(query.network, query.box, known)
+    state.open = exclude.by_interval(query, state.bounds, state.open)
+    state.open = exclude.by_linear(query, state.bounds, state.open)
+    return None if state.open else "verified"
+
+
+def _attack(state: State) -> Outcome:
+    # Imported here: torch takes longer to import than most properties take to decide.
+    from bvverify.attack import gradient, local
+
+    query, options = state.query, state.options
+    half = state.remaining()
+    # At most half of what is left: the solver may still prove what the attack cannot refute.
+    deadline = None if half is None else time.monotonic() + half / 2
+    found = gradient.search(query, state.open, seed=options.seed, deadline=deadline)
+    x = found.x
+    for start in found.best[:4]:
+        if x is not None or (deadline is not None and time.monotonic() > deadline):
+            break
+        state.progress("attack", "integer local search from the nearest inputs")
+        x = local.polish(query, state.open, start, deadline=deadline)
+    if x is not None:
+        return replay.witness(query, x, runtimes=options.runtimes)
+    state.reason = "no counterexample was found, which proves nothing"
+    return None
+
+
+def _solver(state: State) -> Outcome:
+    from bvverify.solve import solve
+
+    query, options = state.query, state.options
+    known = state.bounds or interval.propagate(query.network, query.box)
+    narrowed = Query(query.network, query.box, _only(query.property, state.open), query.nominal)
+    left = state.remaining()
+    state.progress("solver", "one bit-vector query")
+    answer = solve(narrowed, known, timeout=left, memory_mb=options.memory_mb, seed=options.seed, dump=options.dump)
+    match answer.status:
+        case "unsat":
+            return "verified"
+        case "sat":
+            if answer.x is None:
+                raise InternalError("the solver answers sat and gives no input")
+            return replay.witness(query, answer.x, runtimes=options.runtimes)
+        case _:
+            state.reason = f"the bit-vector solver stopped: {answer.reason}"
+            return None
+
+
+def _only(prop: Property, conjunctions: Sequence[int]) -> Property:
+    return Property(tuple(prop.violation[i] for i in conjunctions), prop.text, prop.label, prop.sha256)
+
+
+def _cross_check(state: State, witness: Witness) -> None:
+    """A witness that leaves the bounds, or violates what the bounds excluded, shows that one of the readings is wrong."""
+    query = state.query
+    if state.bounds is not None and not state.bounds.contains(interpreter.trace(query.network, witness.input[None])):
+        raise InternalError("a replayed witness leaves the integer bounds: please report this")
+    left = Query(query.network, query.box, _only(query.property, state.open))
+    if not replay.violates(left, witness.input[None])[0]:
+        raise InternalError("a replayed witness violates what the bounds had excluded: please report this")
+
+
+def _result(state: State, verdict: Verdict, stage: str, reason: str, started: float, witness: Witness | None = None) -> Result:
+    query = state.query
+    return Result(
+        verdict,
+        stage,
+        reason,
+        query.network.semantics,
+        time.monotonic() - started,
+        tuple(state.reports),
+        state.options.seed,
+        query.network.provenance.sha256,
+        _digest(query),
+        query.property.text,
+        witness,
+        {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "z3-solver", "torch")},
+    )
+
+
+def _digest(query: Query) -> str:
+    """The SHA-256 of what is asked: the property's file where it came from one, and the box."""
+    digest = hashlib.sha256((query.property.sha256 or query.property.text).encode())
+    for side in (query.box.lo, query.box.hi):
+        digest.update(np.ascontiguousarray(side, "<i8").tobytes())
+    return digest.hexdigest()
