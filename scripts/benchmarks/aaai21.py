@@ -81,7 +81,8 @@ def report(folder: Path, tasks: list[dict[str, str]], results: dict[tuple[str, s
     decided = sum(r["verdict"] in ("verified", "falsified") for r in everything)
     asked = sum(r["verdict"] != "misclassified" for r in everything)
     print(
-        f"decided {decided} of {asked}, misclassified {len(everything) - asked}, {wall:.1f} s of wall clock, contradictions: {contradictions or 'none'}"
+    print(f"decided {decided} of {asked}, misclassified {len(everything) - asked}, {wall:.1f} s of wall clock")
+    print(f"contradictions with a published verdict: {contradictions or None}")
     )
 
 
