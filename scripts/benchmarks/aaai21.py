@@ -80,10 +80,8 @@ def report(folder: Path, tasks: list[dict[str, str]], results: dict[tuple[str, s
     everything = [r for block in blocks.values() for r in block]
     decided = sum(r["verdict"] in ("verified", "falsified") for r in everything)
     asked = sum(r["verdict"] != "misclassified" for r in everything)
-    print(
     print(f"decided {decided} of {asked}, misclassified {len(everything) - asked}, {wall:.1f} s of wall clock")
     print(f"contradictions with a published verdict: {contradictions or None}")
-    )
 
 
 main()
