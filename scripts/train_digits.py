@@ -59,13 +59,19 @@ def cnn() -> nn.Sequential:
 
 
 def train(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, epochs: int) -> None:
-    """Adam with noisy inputs: the noise makes the networks robust enough for small radii to be worth proving."""
+    """Adam on inputs pushed uphill by up to two grey levels, so that small radii are worth proving.
+
+    One signed gradient step from a random start: Wong, Rice and Kolter, "Fast is better than free", 2020.
+    """
+    reach = 2 / 16
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
         for batch in torch.randperm(len(x)).split(64):
-            noisy = (x[batch] + (torch.rand_like(x[batch]) - 0.5) * 0.4).clamp(0, 1)
-            loss = nn.functional.cross_entropy(model(noisy), y[batch])
+            shift = ((torch.rand_like(x[batch]) * 2 - 1) * reach).requires_grad_()
+            uphill = torch.autograd.grad(nn.functional.cross_entropy(model((x[batch] + shift).clamp(0, 1)), y[batch]), shift)[0]
+            pushed = (x[batch] + (shift.detach() + 1.25 * reach * uphill.sign()).clamp(-reach, reach)).clamp(0, 1)
+            loss = nn.functional.cross_entropy(model(pushed), y[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

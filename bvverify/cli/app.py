@@ -1,0 +1,118 @@
+"""The commands put together, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from bvverify import __version__
+from bvverify.cli import attack, batch, demo, doctor, export, replay, robust, run, verify
+from bvverify.cli.output import SCHEMA_VERSION, complain, emit
+from bvverify.errors import BvverifyError, InternalError, UsageError
+
+INTERRUPTED = 130
+_TRACEBACK = "BVVERIFY_TRACEBACK"
+# Typer and, before it, Click call it UsageError and do not export it from one stable place; BadParameter is its child in both.
+_TyperUsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="bvverify",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich costs more to import than all the rest of --help
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(f"bvverify {__version__}")
+        raise typer.Exit
+
+
+def _paragraphs(text: str) -> str:
+    """Help text for typer, which fills paragraphs: those with an indented line are kept as they are."""
+    parts = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(f"\b\n{part}" if any(line.startswith(" ") for line in part.splitlines()) else part for part in parts)
+
+
+_HELP = """Decide properties of int8 neural networks, bit for bit.
+
+  verified   no input of the box violates the property
+  falsified  an input does; it was replayed by the exact interpreter and, where
+             it is installed, by the runtime that ships the model
+  unknown    something ran out; the reason says what
+
+The verdict is the first line on stdout; --json prints one JSON object instead. Logs and progress go to stderr.
+
+Start with: bvverify demo
+
+Exit codes: 0 verified (or done), 10 falsified, 5 unknown, 1 wrong usage, 2 unreadable or unsupported input, 6 internal error.
+"""
+
+
+@app.callback(help=_paragraphs(_HELP))
+def _bvverify(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+for _module in (verify, robust, attack, run, replay, export, batch, doctor, demo):
+    app.command(_module.NAME, help=_paragraphs(_module.command.__doc__ or ""))(_module.command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (without the program's name; ``sys.argv`` when None) and return the exit code.
+
+    Prints what the program prints. Every error is one line on stderr, and with ``--json`` also an object on stdout;
+    the environment variable ``BVVERIFY_TRACEBACK=1`` adds the traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments:
+            # A script whose variable is empty must not read this as exit code 0, "verified".
+            _invoke(["--help"])
+            return UsageError.exit_code
+        code = _invoke(arguments)
+    except BvverifyError as error:
+        return _fail(error, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    # The outermost handler: whatever else escapes is a bug in bvverify, and a bug must not look like a verdict.
+    except Exception as error:
+        hint = "" if os.environ.get(_TRACEBACK) else f" ({_TRACEBACK}=1 shows where)"
+        return _fail(InternalError(f"internal error: {type(error).__name__}: {error}{hint}"), arguments)
+    if code == INTERRUPTED:
+        complain("interrupted")
+    return code
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, prog_name="bvverify", standalone_mode=False)
+    except _TyperUsageError as error:
+        message = str(getattr(error, "message", "")) or str(error)
+        formatted = error.format_message() if hasattr(error, "format_message") else message
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "bvverify"
+        raise UsageError(f"{formatted.rstrip('.')} (see {command} --help)") from None
+    return int(code or 0)
+
+
+def _fail(error: BvverifyError, arguments: list[str]) -> int:
+    if os.environ.get(_TRACEBACK):
+        traceback.print_exc()
+    message = " ".join(str(error).split())
+    if "--json" in arguments:
+        kind = type(error).__name__
+        emit(json.dumps({"schema_version": SCHEMA_VERSION, "error": kind, "message": message, "exit_code": error.exit_code}))
+    complain(f"error: {message}")
+    return error.exit_code

@@ -1,0 +1,49 @@
+"""``bvverify batch``: many rows, all cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bvverify.cli import options as o
+
+NAME = "batch"
+
+
+def command(
+    instances: Annotated[Path, typer.Argument(metavar="INSTANCES.csv", show_default=False, help="The rows to decide.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.jsonl", show_default=False, help="One JSON object a line.")],
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", metavar="J", help="Processes [default: all cores].")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", "-t", metavar="S", help="For rows without a limit of their own.")] = None,
+    semantics: Annotated[
+        str | None, typer.Option("--semantics", metavar="PROFILE", help="For rows without semantics of their own.")
+    ] = None,
+    engine: o.EngineOption = o.Engine.AUTO,
+    memory: o.Memory = 4096,
+    seed: o.Seed = 0,
+) -> int:
+    """Decide the rows of a CSV on all cores.
+
+    Each answer is written as it comes, in the order in which they finish.
+
+    The header is model,input,label,radius,timeout,semantics (the last two and label may be empty), or
+    model,property,timeout,semantics; VNN-COMP's instances.csv (onnx,vnnlib,timeout without a header) is read as
+    well. Relative paths are relative to the CSV.
+
+    Each line of OUT.jsonl has model, input, label and radius (or property) as the CSV gives them, verdict
+    (verified, falsified, unknown, misclassified or error), reason, stage, seconds, witness (the integers of the
+    input, flat, or null) and semantics. Rows that OUT.jsonl already holds are skipped, so the same command goes
+    on where it stopped; delete a line to have its row decided again. A process that is killed costs its row a
+    second try, nothing else.
+
+    Example: bvverify batch instances.csv --output answers.jsonl --timeout 10
+
+    Exit codes: 0 every row has its line, whatever the verdicts; 1 usage; 2 the CSV is unreadable; 6 bvverify
+    failed on a row.
+    """
+    from bvverify.cli import batch_run
+
+    settings = o.build(engine, timeout, memory, seed, None)
+    return batch_run.run(instances, output, jobs, semantics, settings)

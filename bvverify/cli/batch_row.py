@@ -1,0 +1,141 @@
+"""One row of a batch in a worker process: files to query to answer, with what rows share held in the process.
+
+Rows mostly share their model and their image file, and decoding either costs more than an easy property: both are kept, by path and
+time of last change.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bvverify import verify
+from bvverify.cli.question import check_label, check_radius
+from bvverify.errors import BvverifyError, InputError, UsageError
+from bvverify.load import arrays
+from bvverify.load import property_file as properties
+from bvverify.load.instances import Instance
+from bvverify.load.load import load
+from bvverify.model.network import Network
+from bvverify.model.query import Query
+from bvverify.model.types import AnyArray, Int64Array
+from bvverify.run import interpreter
+
+Answer = dict[str, Any]
+INTERNAL = "internal error"
+"""How the reason of a row begins on which bvverify itself failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One row with the batch's options, which hold where the row has none of its own."""
+
+    instance: Instance
+    options: verify.Options
+    semantics: str | None
+
+
+def prepare_worker() -> None:
+    """Make this process a quiet worker: one thread, no word on Ctrl-C, and an end when the process that asked has gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Without this, a worker whose parent was killed outright would wait for rows for ever."""
+    parent.join()
+    os._exit(1)
+
+
+def echo(instance: Instance) -> dict[str, str | None]:
+    """What identifies the row, exactly as the CSV gives it."""
+    return {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")} | (
+        {"property": instance.raw["property"]} if "property" in instance.raw else {}
+    )
+
+
+def lost(task: Task) -> Answer:
+    """The answer to a row whose process died twice."""
+    return _answer(task, "error", reason="its process died twice: killed, or out of memory; try it alone, or with a lower --memory")
+
+
+def decide(task: Task) -> Answer:
+    """The answer to a row; whatever goes wrong with it is an answer, too."""
+    started = time.monotonic()
+    try:
+        answer = _decide(task)
+    except BvverifyError as error:
+        kind = "" if error.exit_code in (1, 2) else f"{INTERNAL}: "
+        answer = _answer(task, "error", reason=kind + " ".join(str(error).split()))
+    # The outermost handler of this process: a bug that one row meets must not cost the others their answers.
+    except Exception as error:
+        answer = _answer(task, "error", reason=f"{INTERNAL}: {type(error).__name__}: {error}")
+    return answer | {"seconds": round(time.monotonic() - started, 6)}
+
+
+@lru_cache(maxsize=8)
+def _network(path: Path, semantics: str | None, changed: int) -> Network:
+    """The network of a file; ``changed`` is its time of last change."""
+    return load(path, semantics)
+
+
+@lru_cache(maxsize=4)
+def _array(path: str, changed: int) -> AnyArray:
+    """All inputs of a file; ``changed`` is its time of last change."""
+    return arrays.read(path)
+
+
+def _changed(path: Path) -> int:
+    """When the file last changed, in nanoseconds; 0 for a file that is not there, of which the reader has more to say."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _decide(task: Task) -> Answer:
+    row = task.instance
+    if row.error is not None:
+        raise InputError(row.error)
+    options = task.options if row.timeout is None else replace(task.options, timeout=row.timeout)
+    network = _network(row.model, row.semantics or task.semantics)
+    if row.property is not None:
+        queries = tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
+    else:
+        x = _input(network, row.input)
+        check_radius(network, row.radius)
+        check_label(network, row.label)
+        predicted = int(interpreter.run(network, x[None])[0].argmax())
+        if row.label is not None and predicted != row.label:
+            reason = f"the clean input's class is {predicted}"
+            return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=network.semantics)
+        queries = (verify.robustness_query(network, x, row.radius, row.label),)
+    result = verify.decide_all(queries, options)
+    witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
+    return _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
+
+
+def _answer(
+    task: Task, verdict: str, *, reason: str, stage: str | None = None, witness: list[int] | None = None, semantics: str | None = None
+) -> Answer:
+    return {
+        **echo(task.instance),
+        "verdict": verdict,
+        "reason": reason,
+        "stage": stage,
+        "seconds": 0.0,
+        "witness": witness,
+        "semantics": semantics,
+    }

@@ -1,0 +1,101 @@
+"""The work behind ``bvverify batch``: read the rows, skip those with an answer, decide the others in a pool, append each answer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from bvverify.cli.batch_file import AnswerFile
+from bvverify.cli.batch_pool import each
+from bvverify.cli.batch_row import INTERNAL, Answer, Task, decide, echo, lost, prepare_worker
+from bvverify.cli.output import check_writable, complain
+from bvverify.errors import InternalError, UsageError
+from bvverify.load.instances import read_instances
+from bvverify.verify import Options
+
+_ORDER = ("verified", "falsified", "unknown", "misclassified", "error")
+_PRELOADED = ["numpy", "torch", "bvverify.cli.batch_row"]
+"""Imported once, in the server that the workers are forked from, not once in each of them."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run(
+    instances: Path, output: Path, jobs: int | None, semantics: str | None, options: Options, work: Callable[[Task], Answer] = decide
+) -> int:
+    """Decide the rows of ``instances`` that ``output`` has no answer for, and return the exit code."""
+    jobs = _cores() if jobs is None else jobs
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least one process is needed")
+    check_writable(output)
+    rows = read_instances(instances)
+    started, failures = time.monotonic(), 0
+    with AnswerFile(output) as answers:
+        missing, found = answers.open_rows([echo(row) for row in rows])
+        counts = Counter(str(answer["verdict"]) for answer in found)
+        tasks = [Task(rows[i], options, semantics) for i in missing]
+        with _bar(len(rows), len(found)) as show, _one_thread_each():
+            for _, answer in each(tasks, work, lost, lambda: _pool(min(jobs, len(tasks))), 2 * jobs):
+                answers.append(answer)
+                counts[answer["verdict"]] += 1
+                failures += str(answer["reason"]).startswith(INTERNAL)
+                show(counts)
+    seconds = time.monotonic() - started
+    earlier = f", {len(found)} from an earlier run" if found else ""
+    complain(f"{len(rows)} rows in {seconds:.1f} s{earlier}: {_tally(counts)}")
+    return InternalError.exit_code if failures else 0
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _pool(jobs: int) -> Executor:
+    """Processes that import nothing again; forking from a server that has no threads is safe, forking this process is not."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), prepare_worker)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return ProcessPoolExecutor(jobs, context, prepare_worker)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """One thread a worker: the rows are the parallelism. On an interrupt the workers are ended at once."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _tally(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict]) or "nothing to decide"
+
+
+@contextmanager
+def _bar(total: int, done: int) -> Iterator[Callable[[Counter[str]], None]]:
+    """A live bar on a terminal; silence elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _counts: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=total, completed=done)
+        yield lambda counts: progress.update(task, advance=1, description=_tally(counts))

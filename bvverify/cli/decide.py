@@ -1,0 +1,52 @@
+"""What ``verify``, ``robust`` and ``attack`` share: check the options, ask, decide with a live line, print."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bvverify import verify
+from bvverify.cli import options, report
+from bvverify.cli.output import check_writable
+from bvverify.cli.progress import ProgressLine
+from bvverify.cli.question import Question
+from bvverify.errors import InputError
+from bvverify.model.result import Result
+
+
+def decide(
+    command: str,
+    ask: Callable[[], Question],
+    engine: options.Engine,
+    timeout: float | None,
+    memory: int,
+    seed: int,
+    dump: Path | None,
+    witness_file: Path | None,
+    *,
+    as_json: bool,
+    attack: bool = False,
+) -> int:
+    """Decide the question that ``ask`` reads, print the result, and return the exit code."""
+    report.check_witness_path(witness_file)
+    check_writable(dump)
+    settings = options.build(engine, timeout, memory, seed, dump)
+    question = ask()
+    with ProgressLine() as progress:
+        result = _attack(question, settings, progress) if attack else verify.decide_all(question.queries, settings, progress)
+    return report.finish(command, question, result, as_json=as_json, witness_file=witness_file)
+
+
+def _attack(question: Question, settings: verify.Options, progress: verify.Progress) -> Result:
+    """The attack on every box in turn, within one time limit; the first witness ends it."""
+    if not question.queries:
+        raise InputError(f"{question.given['property']}: every box in it is empty, so there is no input to attack")
+    started, results = time.monotonic(), []
+    for query in question.queries:
+        left = None if settings.timeout is None else max(settings.timeout - (time.monotonic() - started), 1e-3)
+        results.append(verify.attack_only(query, replace(settings, timeout=left), progress))
+        if results[-1].witness is not None:
+            break
+    return min(results, key=lambda result: result.verdict)

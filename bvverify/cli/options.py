@@ -1,0 +1,58 @@
+"""The arguments and options that several commands share, each said once."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bvverify.errors import UsageError
+
+if TYPE_CHECKING:
+    from bvverify.verify import Options
+
+
+class Engine(StrEnum):
+    """Who decides."""
+
+    AUTO = "auto"
+    SMT = "smt"
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A quantised network: .onnx, or .h5 (fixed point).")]
+Input = Annotated[
+    str,
+    typer.Option("--input", "-i", metavar="FILE[::INDEX]", show_default=False, help="The input: .npy .npz .png .csv or IDX (.gz too)."),
+]
+MaybeInput = Annotated[
+    str | None, typer.Option("--input", "-i", metavar="FILE[::INDEX]", help="The input: .npy .npz .png .csv or IDX (.gz too).")
+]
+Radius = Annotated[int | None, typer.Option("--radius", "-r", metavar="N", help="Every input element moves by up to N integer steps.")]
+Epsilon = Annotated[str | None, typer.Option("--epsilon", metavar="R", help="Instead: by up to R as a real number (0.01, 2/255).")]
+Label = Annotated[int | None, typer.Option("--label", "-l", metavar="L", help="The right class [default: the network's own answer].")]
+Semantics = Annotated[str | None, typer.Option("--semantics", metavar="PROFILE", help="Whose arithmetic [default: what the file implies].")]
+EngineOption = Annotated[Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]
+Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for the solver's process.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random search; the same seed gives the same answer.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Dump = Annotated[Path | None, typer.Option("--dump-smt2", metavar="FILE", help="Write the solver's query as SMT-LIB 2.")]
+SaveWitness = Annotated[
+    Path | None, typer.Option("--witness", metavar="FILE", help="Save a witness: .npy (the input) or .json (for replay).")
+]
+
+
+def build(engine: Engine, timeout: float | None, memory: int, seed: int, dump: Path | None) -> Options:
+    """The options of the pipeline; ``UsageError`` for a limit that limits nothing or everything."""
+    from bvverify.verify import Options
+
+    if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+        raise UsageError(f"--timeout {timeout:g}: a limit is a positive number of seconds")
+    if memory < 64:
+        raise UsageError(f"--memory {memory}: the solver needs at least 64 MB")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed {seed}: a seed is 0 to {2**32 - 1}")
+    return Options(engine=engine.value, timeout=timeout, memory_mb=memory, seed=seed, dump=dump)

@@ -1,0 +1,33 @@
+"""``bvverify replay``: a saved witness, run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bvverify.cli import options as o
+
+NAME = "replay"
+
+
+def command(
+    witness: Annotated[Path, typer.Argument(metavar="WITNESS.json", show_default=False, help="What --json printed or --witness saved.")],
+    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", show_default=False, help="The model, if it has moved since.")] = None,
+    json: o.Json = False,
+) -> int:
+    """Replay a saved witness.
+
+    It runs in the exact interpreter and in the installed runtime. Nothing in the file is believed: the model
+    must have the same SHA-256, the input must lie in the box, and its outputs, computed anew, must be the
+    recorded ones and violate the property.
+
+    Example: bvverify replay witness.json
+
+    Exit codes: 10 falsified (the witness holds), 1 usage, 2 unreadable file or no witness, 6 the runtime
+    disagrees.
+    """
+    from bvverify.cli import witness_file
+
+    return witness_file.replay_file(witness, model, as_json=json)

@@ -1,0 +1,124 @@
+"""The work behind ``bvverify doctor``: the machine, what is installed, and small questions with known answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bvverify import __version__, examples, verify
+from bvverify.cli.output import SCHEMA_VERSION, emit
+from bvverify.cli.question import ask_property, ask_robust
+from bvverify.errors import BvverifyError, InternalError
+from bvverify.model.result import Verdict
+from bvverify.run import oracle
+
+_PACKAGES = ("numpy", "torch", "z3-solver", "onnx", "h5py", "pillow", "vnnlib", "typer", "rich")
+_SOLVERS = ("bitwuzla", "cvc5", "yices-smt2")
+_SECONDS = 60.0
+
+
+def run(*, as_json: bool) -> int:
+    """Print the report and return the exit code: 0, or 6 when a check failed."""
+    report = {
+        "bvverify": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "vnni": oracle.has_vnni()},
+        "memory_gb": _memory(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "runtimes": dict(oracle.installed()),
+        "solvers": {"z3": metadata.version("z3-solver")} | {name: where for name in _SOLVERS if (where := shutil.which(name))},
+    }
+    checks = {name: _outcome(check) for name, check in _CHECKS.items()}
+    failed = [name for name, outcome in checks.items() if not outcome.startswith("ok")]
+    if as_json:
+        emit(json.dumps({"schema_version": SCHEMA_VERSION, "command": "doctor", **report, "self_test": checks, "ok": not failed}))
+    else:
+        emit("\n".join(_as_lines(report, checks)))
+    return InternalError.exit_code if failed else 0
+
+
+def _as_lines(report: dict[str, Any], checks: dict[str, str]) -> list[str]:
+    cpu = report["cpu"]
+    vnni = {True: "VNNI", False: "no VNNI: uint8 by int8 products may saturate in pairs", None: "VNNI unknown"}[cpu["vnni"]]
+    described = {
+        "bvverify": report["bvverify"],
+        "python": f"{report['python']}, {report['platform']}",
+        "cpu": f"{cpu['model']}, {cpu['cores']} cores, {vnni}",
+        "memory": f"{report['memory_gb']} GB",
+        "packages": _pairs(report["packages"]),
+        "runtimes": _pairs(report["runtimes"]) or "none installed: witnesses are replayed by the interpreter alone",
+        "solvers": _pairs(report["solvers"]),
+    }
+    lines = [f"{name:<10} {text}" for name, text in described.items()]
+    return [*lines, "self-test", *(f"  {outcome:<8} {name}" for name, outcome in checks.items())]
+
+
+def _pairs(versions: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> float | None:
+    """The machine's memory, where the system says."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, AttributeError, OSError):
+        return None
+
+
+def _outcome(check: Callable[[], None]) -> str:
+    """``ok``, or ``failed: why``."""
+    try:
+        check()
+    except (BvverifyError, ImportError, OSError) as error:
+        return f"failed: {' '.join(str(error).split())}"
+    return "ok"
+
+
+def _expect(verdict: Verdict, expected: Verdict, question: str) -> None:
+    if verdict is not expected:
+        raise InternalError(f"{question} came out {verdict}, not {expected}")
+
+
+def _bounds_prove() -> None:
+    question = ask_property(examples.path("digits_mlp_qop.onnx"), examples.path(examples.PROPERTY), None)
+    result = verify.decide_all(question.queries, verify.Options(timeout=_SECONDS))
+    _expect(result.verdict, Verdict.VERIFIED, "a bundled property")
+
+
+def _solver_proves() -> None:
+    source = f"{examples.path(examples.IMAGES)}::0"
+    question = ask_robust(examples.path("digits_mlp_qdq.onnx"), source, 0, None, None, None)
+    result = verify.decide_all(question.queries, verify.Options(engine="smt", timeout=_SECONDS))
+    _expect(result.verdict, Verdict.VERIFIED, "a bundled property, by the solver alone,")
+
+
+def _attack_refutes() -> None:
+    source = f"{examples.path(examples.IMAGES)}::0"
+    question = ask_robust(examples.path("digits_cnn_qop.onnx"), source, 16, None, None, None)
+    result = verify.decide_all(question.queries, verify.Options(timeout=_SECONDS))
+    _expect(result.verdict, Verdict.FALSIFIED, "a bundled property that does not hold")
+    if oracle.installed() and (result.witness is None or not result.witness.replayed_by):
+        raise InternalError("a runtime is installed, but it did not replay the witness")
+
+
+_CHECKS: dict[str, Callable[[], None]] = {
+    "integer bounds prove a bundled property": _bounds_prove,
+    "the bit-vector solver proves a bundled property": _solver_proves,
+    "the attack refutes a bundled property, and the witness replays": _attack_refutes,
+}
