@@ -37,8 +37,9 @@ def image(grey: Int64Array, hi: int, *, blocks: bool, colour: bool) -> list[str]
 
 
 def signed(changes: Int64Array) -> list[str]:
-    """The lines of a picture of changes (height, width): ``+2`` brighter by two steps, `` .`` the same; two columns a pixel."""
-    return ["".join(" ." if v == 0 else f"{v:+d}"[:2] for v in row) for row in changes]
+    """The lines of a picture of changes (height, width): ``+2`` is brighter by two steps, ``.`` the same; all of one length."""
+    width = len(str(np.abs(changes).max())) + 2
+    return ["".join(f"{'.' if v == 0 else f'{v:+d}':>{width}}" for v in row) for row in changes]
 
 
 def beside(*pictures: tuple[str, list[str], int]) -> list[str]:

@@ -35,7 +35,8 @@ def command(
 ) -> int:
     """Write the question as SMT-LIB 2.
 
-    The script, for any bit-vector solver, is satisfiable exactly when an input of the box violates the property: unsat means verified. Nothing is decided here.
+    The script, for any bit-vector solver, is satisfiable exactly when an input of the box violates the property: unsat
+    means verified. Nothing is decided here.
 
     Example: bvverify export model.onnx --input test.npz::7 --radius 2 --format smt2 --output question.smt2
 

@@ -129,7 +129,8 @@ def _pictures(*named: tuple[str, Int64Array], changes: Int64Array | None = None)
         for title, grey in named
     ]
     if changes is not None:
-        pictures.append(("the change", draw.signed(changes), 2 * changes.shape[1]))
+        signed = draw.signed(changes)
+        pictures.append(("  the change", signed, len(signed[0])))
     return ["  " + line for line in draw.beside(*pictures)]
 
 
