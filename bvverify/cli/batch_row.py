@@ -18,18 +18,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bvverify import verify
-from bvverify.cli.question import check_label, check_radius
-from bvverify.errors import BvverifyError, InputError, UsageError
-from bvverify.load import arrays
+from bvverify.cli.question import check_label, check_radius, read_input
+from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
 from bvverify.load.instances import Instance
 from bvverify.load.load import load
 from bvverify.model.network import Network
 from bvverify.model.query import Query
-from bvverify.model.types import AnyArray, Int64Array
 from bvverify.run import interpreter
 
 Answer = dict[str, Any]
@@ -94,12 +90,6 @@ def _network(path: Path, semantics: str | None, changed: int) -> Network:
     return load(path, semantics)
 
 
-@lru_cache(maxsize=4)
-def _array(path: str, changed: int) -> AnyArray:
-    """All inputs of a file; ``changed`` is its time of last change."""
-    return arrays.read(path)
-
-
 def _changed(path: Path) -> int:
     """When the file last changed, in nanoseconds; 0 for a file that is not there, of which the reader has more to say."""
     return path.stat().st_mtime_ns if path.exists() else 0
@@ -110,11 +100,11 @@ def _decide(task: Task) -> Answer:
     if row.error is not None:
         raise InputError(row.error)
     options = task.options if row.timeout is None else replace(task.options, timeout=row.timeout)
-    network = _network(row.model, row.semantics or task.semantics)
+    network = _network(row.model, row.semantics or task.semantics, _changed(row.model))
     if row.property is not None:
         queries = tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
     else:
-        x = _input(network, row.input)
+        x = read_input(network, row.input)[1]
         check_radius(network, row.radius)
         check_label(network, row.label)
         predicted = int(interpreter.run(network, x[None])[0].argmax())

@@ -85,7 +85,11 @@ def read_input(network: Network, source: str) -> tuple[AnyArray, Int64Array]:
     from bvverify.load import arrays
     from bvverify.run.interpreter import quantise_input
 
-    values, _ = arrays.as_model_input(arrays.read(source), network)
+    read = arrays.read(source)
+    try:
+        values, _ = arrays.as_model_input(read, network)
+    except UsageError as error:
+        raise InputError(f"{source}: {error}") from error
     if len(values) != 1:
         raise UsageError(f"{source}: holds {len(values)} inputs; pick one with ::INDEX (0 to {len(values) - 1})")
     try:

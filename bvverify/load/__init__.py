@@ -1,1 +1,1 @@
-"""Files to model."""
+"""Files to the model: networks, properties, inputs and lists of instances."""

@@ -1,0 +1,158 @@
+"""Inputs from files: .npy, .npz, IDX, .png, .csv (.gz too), each with ``::INDEX`` along its first axis.
+
+Pixels (uint8) that are given to a network whose file takes floats are divided by 255 in float32, which is what such networks are trained
+on; every other value is taken as it is. Colour pictures come out channels first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import zipfile
+import zlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from bvverify.errors import InputError, UsageError
+from bvverify.model.network import Network
+from bvverify.model.types import AnyArray
+
+KINDS = ".npy, .npz, .png, .csv, IDX (each also as .gz)"
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_PREFERRED = ("images", "inputs", "input", "x")
+_BROKEN = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read(spec: str) -> AnyArray:
+    """The array of ``FILE`` or, without its first axis, its element ``FILE::INDEX``."""
+    name, separator, index = spec.rpartition("::")
+    if not separator:
+        return _decoded(Path(spec))
+    values = _decoded(Path(name))
+    if not index.isascii() or not index.isdigit():
+        raise UsageError(f"{spec}: an index is a number from 0, not {index!r}")
+    if values.ndim == 0 or int(index) >= len(values):
+        raise UsageError(
+            f"{name}: has no element {index}; it holds {len(values) if values.ndim else 1} along its first axis, counted from 0"
+        )
+    return np.asarray(values[int(index)])
+
+
+def as_model_input(values: AnyArray, network: Network) -> tuple[AnyArray, str | None]:
+    """A batch of inputs as the model's file takes them (batch axis first, the file's shape), and a note on what was done to them."""
+    declared = network.input
+    wanted = declared.file_shape[1:]
+    batch = _as_batch(values, wanted)
+    if batch is None:
+        raise UsageError(f"the input has the shape {values.shape}, which is neither {wanted} (one input) nor a batch of such inputs")
+    if declared.quantiser is None or batch.dtype.kind == "f":
+        return batch, None
+    if batch.dtype == np.uint8:
+        return batch.astype(np.float32) / np.float32(255), "grey levels 0 to 255, divided by 255"
+    return batch.astype(np.float32), None
+
+
+def _as_batch(values: AnyArray, wanted: tuple[int, ...]) -> AnyArray | None:
+    """``values`` as (batch, *wanted) where it is one input or a batch of them; sizes alone do not make an image of another shape fit."""
+    size = int(np.prod(wanted))
+    core = tuple(d for d in wanted if d != 1)
+
+    def fits(shape: tuple[int, ...]) -> bool:
+        mine = tuple(d for d in shape if d != 1)
+        # A flat side says nothing about rows and columns, so that there is nothing to confuse.
+        return int(np.prod(shape)) == size and (mine == core or len(mine) <= 1 or len(core) <= 1)
+
+    if fits(values.shape):
+        return values.reshape(1, *wanted)
+    if values.ndim and fits(values.shape[1:]):
+        return values.reshape(len(values), *wanted)
+    return None
+
+
+def _decoded(path: Path) -> AnyArray:
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; an input is a file: {KINDS}")
+    return _decode(path, changed)
+
+
+@lru_cache(maxsize=4)
+def _decode(path: Path, changed: int) -> AnyArray:
+    """The whole file, decoded; ``changed`` is its time of last change, so that a file that was rewritten is read again."""
+    try:
+        content, name = path.read_bytes(), path.name.lower()
+        if name.endswith(".gz"):
+            content, name = gzip.decompress(content), name[:-3]
+        values = _by_kind(path, content, name)
+    except _BROKEN as error:
+        raise InputError(f"{path}: cannot be read as an array: {' '.join(str(error).split()) or type(error).__name__}") from error
+    if values.dtype.kind not in "iufb":
+        raise InputError(f"{path}: holds {values.dtype}, not numbers")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{path}: holds NaN or infinite values")
+    values.setflags(write=False)
+    return values
+
+
+def _by_kind(path: Path, content: bytes, name: str) -> AnyArray:
+    if name.endswith(".npy"):
+        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+    if name.endswith(".npz"):
+        return _npz(path, content)
+    if name.endswith(".png"):
+        return _png(content)
+    if name.endswith(".csv"):
+        return np.atleast_2d(np.loadtxt(io.StringIO(content.decode()), delimiter=",", ndmin=2))
+    if content[:2] == b"\0\0" or "idx" in name:
+        return _idx(content)
+    raise InputError(f"{path}: is no input that bvverify reads; it reads {KINDS}")
+
+
+def _npz(path: Path, content: bytes) -> AnyArray:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        names = list(archive.files)
+        chosen = names if len(names) == 1 else [name for name in _PREFERRED if name in names][:1]
+        if not chosen:
+            raise InputError(f"{path}: holds the arrays {', '.join(names)}; name the one with the inputs {' or '.join(_PREFERRED)}")
+        return np.asarray(archive[chosen[0]])
+
+
+def _png(content: bytes) -> AnyArray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        if picture.mode not in ("L", "RGB"):
+            raise ValueError(f"a picture of mode {picture.mode}; save it as 8-bit grey or RGB without transparency or palette")
+        values = np.array(picture)
+    return values if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def _idx(content: bytes) -> AnyArray:
+    """The MNIST database's format: two zero bytes, the type, the number of axes, their lengths (big endian), the values."""
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
+        raise ValueError("the magic number of an IDX file is missing")
+    axes = content[3]
+    shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
+    dtype = np.dtype(_IDX_TYPES[content[2]])
+    body = content[4 + 4 * axes :]
+    if len(body) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        raise ValueError(f"the shape {shape} does not fit its {len(body)} bytes")
+    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))

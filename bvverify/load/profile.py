@@ -1,0 +1,61 @@
+"""Profiles: the names by which a user says whose arithmetic a network is read under.
+
+``fixed-point:bits=B,input_bits=I``       the fixed-point networks of AAAI-21 and QVIP, B bits wide, I-bit inputs (8 where it is left out)
+``onnxruntime``                           ONNX Runtime's CPU provider with its default session options
+``onnxruntime:qdqisint8allowed=1``        the same with ``session.qdqisint8allowed`` switched on: signed QDQ operators are fused as they are
+
+A verdict names the profile in its canonical spelling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bvverify.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPoint:
+    """Fixed-point networks: ``bits`` (2 to 16) for weights and activations, ``input_bits`` (2 to 16) for the input."""
+
+    bits: int
+    input_bits: int
+
+    def __str__(self) -> str:
+        return f"fixed-point:bits={self.bits},input_bits={self.input_bits}"
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRuntime:
+    """ONNX Runtime; ``int8_allowed`` is its session option ``session.qdqisint8allowed``."""
+
+    int8_allowed: bool = False
+
+    def __str__(self) -> str:
+        return "onnxruntime:qdqisint8allowed=1" if self.int8_allowed else "onnxruntime"
+
+
+Profile = FixedPoint | OnnxRuntime
+KNOWN = "onnxruntime, onnxruntime:qdqisint8allowed=1, fixed-point:bits=B,input_bits=I"
+
+
+def parse(text: str) -> Profile:
+    """The profile of that name; ``UsageError`` names those that exist."""
+    family, _, rest = text.partition(":")
+    options = dict(part.partition("=")[::2] for part in rest.split(",")) if rest else {}
+    if family == "fixed-point":
+        unknown = set(options) - {"bits", "input_bits"}
+        if "bits" not in options or unknown:
+            raise UsageError(f"--semantics {text}: fixed-point takes bits=B and input_bits=I, as in fixed-point:bits=6,input_bits=8")
+        return FixedPoint(_width(text, options["bits"]), _width(text, options.get("input_bits", "8")))
+    if family == "onnxruntime" and set(options) <= {"qdqisint8allowed"}:
+        value = options.get("qdqisint8allowed", "0")
+        if value in ("0", "1"):
+            return OnnxRuntime(value == "1")
+    raise UsageError(f"--semantics {text}: there is no such profile; bvverify has {KNOWN}")
+
+
+def _width(text: str, value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 2 <= int(value) <= 16:
+        raise UsageError(f"--semantics {text}: a width is 2 to 16 bits, not {value!r}")
+    return int(value)
