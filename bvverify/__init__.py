@@ -1,8 +1,53 @@
-"""bvverify decides properties of int8 neural networks bit for bit.
+"""bvverify decides properties of int8 neural networks, bit for bit.
 
-The package is laid out as its pipeline is: ``load`` reads files into ``model``; ``run``, ``bounds`` and ``encode`` are three
-separately written readings of a model (numbers, ranges, bit-vectors); ``attack``, ``solve`` and ``search`` decide; ``verify`` is the pipeline;
-``cli`` is the command line. Importing ``bvverify`` imports nothing heavy.
+    import bvverify
+    network = bvverify.load("model.onnx")
+    result = bvverify.robust(network, image, radius=2)    # image as the model's file takes it
+    result = bvverify.verify_property(network, "property.vnnlib")
+
+A ``Result`` holds the verdict (falsified, unknown, verified), the witness, and what it rests on.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bvverify.model.network import Network
+    from bvverify.model.result import Result
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load", "robust", "verify_property"]
+
+
+def load(path: Path | str, semantics: str | None = None) -> Network:
+    """The network of a model file, read under ``semantics`` (None: what the file implies)."""
+    from bvverify.load.load import load as read
+
+    return read(path, semantics)
+
+
+def verify_property(network: Network, property_file: Path | str, **options: Any) -> Result:
+    """Decide a VNN-LIB property file; ``options`` are those of ``bvverify.verify.Options``."""
+    from pathlib import Path
+
+    from bvverify.load import property_file as reader
+    from bvverify.model.query import Query
+    from bvverify.verify import Options, decide_all
+
+    cases = reader.read(Path(property_file), network)
+    return decide_all([Query(network, box, prop) for box, prop in cases], Options(**options))
+
+
+def robust(network: Network, x: Any, radius: int, label: int | None = None, **options: Any) -> Result:
+    """Decide local robustness around one input ``x``, as the model's file takes it, within ``radius`` integer steps."""
+    import numpy as np
+
+    from bvverify.load.arrays import as_model_input
+    from bvverify.run.interpreter import quantise_input
+    from bvverify.verify import Options, decide, robustness_query
+
+    batch, _ = as_model_input(np.asarray(x), network)
+    return decide(robustness_query(network, quantise_input(network, batch)[0], radius, label), Options(**options))

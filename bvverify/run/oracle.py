@@ -1,0 +1,98 @@
+"""The real runtime as an oracle: ONNX Runtime, where it is installed, on the very file that a network was read from.
+
+The session options are those that the network's profile stands for, one thread, the CPU provider. Whether a CPU has VNNI matters: without
+it, uint8 by int8 products are summed in pairs with int16 saturation, and the runtime is another function (SSE and AVX2 ``pmaddubsw``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bvverify.errors import InputError
+from bvverify.model.network import Network
+from bvverify.model.result import Replay
+from bvverify.model.types import AnyArray
+
+FLOAT_OPERATORS = frozenset(
+    {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"}
+)
+"""Operators that have an integer twin: one of them in the graph that runs means that it was not fused."""
+
+
+def installed() -> dict[str, str]:
+    """The installed runtimes and their versions."""
+    try:
+        return {"onnxruntime": metadata.version("onnxruntime")}
+    except metadata.PackageNotFoundError:
+        return {}
+
+
+def has_vnni() -> bool | None:
+    """Whether this CPU multiplies uint8 by int8 without saturation (AVX-VNNI, AVX512-VNNI, or ARM); None where that is not known."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return None
+    words = set(info.read_text().split())
+    return bool({"avx_vnni", "avx512_vnni", "asimd"} & words)
+
+
+def ask(network: Network, given: AnyArray) -> AnyArray:
+    """The declared outputs of ONNX Runtime for a batch ``given`` (batch, *the file's shape), one input at a time."""
+    session, name = _session(network.provenance.path, network.semantics)
+    shape = network.input.file_shape
+    return np.concatenate([np.asarray(session.run(None, {name: x.reshape(shape)})[0]) for x in given])
+
+
+def operators_that_run(path: Path | str, semantics: str, folder: Path) -> Sequence[str]:
+    """The operators of the graph that ONNX Runtime executes after its optimiser; ``folder`` receives the optimised model."""
+    import onnx
+
+    optimised = folder / "optimised.onnx"
+    _make_session(str(path), semantics, optimised)
+    return [node.op_type for node in onnx.load(str(optimised)).graph.node]
+
+
+def replay(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Replay, ...]:
+    """What the installed runtimes make of one input (the file's shape, batch axis included), held against ``declared`` (1, ...)."""
+    versions = installed()
+    if "onnxruntime" not in versions:
+        return ()
+    answer = ask(network, given[None] if given.ndim < len(network.input.file_shape) else given.reshape(1, *network.input.file_shape[1:]))
+    vnni = {True: "a CPU with VNNI", False: "a CPU without VNNI", None: "an unknown CPU"}[has_vnni()]
+    expected = declared.reshape(answer.shape) if declared.size == answer.size else declared
+    if expected.shape == answer.shape and np.array_equal(expected, answer):
+        return (Replay("onnxruntime", versions["onnxruntime"], True, f"{answer.size} outputs equal, on {vnni}"),)
+    if expected.shape != answer.shape:
+        return (Replay("onnxruntime", versions["onnxruntime"], False, f"outputs of shape {answer.shape}, not {expected.shape}"),)
+    first = int((expected.ravel() != answer.ravel()).argmax())
+    detail = f"output {first} is {answer.ravel()[first]!s}, not {expected.ravel()[first]!s}, on {vnni}"
+    return (Replay("onnxruntime", versions["onnxruntime"], False, detail),)
+
+
+@lru_cache(maxsize=4)
+def _session(path: str, semantics: str) -> tuple[Any, str]:
+    session = _make_session(path, semantics, None)
+    return session, session.get_inputs()[0].name
+
+
+def _make_session(path: str, semantics: str, optimised: Path | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if semantics.endswith("qdqisint8allowed=1"):
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's exceptions have no common base but RuntimeError and its pybind classes derive from Exception itself.
+    except Exception as error:
+        raise InputError(f"{path}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from error
