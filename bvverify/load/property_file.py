@@ -223,4 +223,4 @@ def _tighter(
         return new
     if old[0] == new[0]:
         return old[0], old[1] or new[1]
-    return old if (old[0] < new[0]) == (choose is min) else new
+    return old if choose(old[0], new[0]) == old[0] else new

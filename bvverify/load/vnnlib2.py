@@ -1,7 +1,7 @@
 """VNN-LIB 2.x through the ``vnnlib`` package, which reads and type-checks the language.
 
-What the package accepts without a word and this reader refuses: element types that do not exist, constants that a declared integer type cannot
-hold. One network with one input and one output is read; hidden nodes, further networks and strides of them are not.
+What the package accepts without a word and this reader refuses: element types that do not exist, constants that a declared integer type
+cannot hold. One network with one input and one output is read; hidden nodes and further networks are not.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def test_the_property_file_asks_what_robust_asks(cli, mlp):
 @pytest.mark.parametrize("net", ["mlp", "cnn"])
 def test_every_bundled_model_answers(cli, images, net, form):
     model = examples.path(f"digits_{net}_{form}.onnx")
-    assert cli("robust", model, "--input", f"{images}::18", "--radius", 1).first == "verified"
-    assert cli("robust", model, "--input", f"{images}::18", "--radius", 16).first == "falsified"
+    assert cli("robust", model, "--input", f"{images}::5", "--radius", 1).first == "verified"
+    assert cli("robust", model, "--input", f"{images}::5", "--radius", 16).first == "falsified"
 
 
 def test_epsilon_is_the_radius_in_reals(cli, mlp, images):
