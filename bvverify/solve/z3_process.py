@@ -83,4 +83,7 @@ def _read(query: Query, code: int, out: bytes, err: bytes, memory_mb: int, secon
         raise InternalError(f"the solver's process answered what nobody understands: {error}") from error
     if status == "unsat":
         return SolverAnswer("unsat", None, "", seconds, version)
-    return SolverAnswer("unknown", None, str(answer["reason"]), seconds, version)
+    reason = str(answer["reason"])
+    if "memory" in reason:
+        reason = f"the memory limit of {memory_mb} MB ran out"
+    return SolverAnswer("unknown", None, reason, seconds, version)

@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from bvverify.load.load import load
 
 from bvverify import examples
+from bvverify.load.load import load
 from bvverify.run import interpreter
 
 FIELDS = {

@@ -34,7 +34,7 @@ def test_the_memory_limit_is_an_unknown_that_says_so(hard):
 
 
 def test_the_dump_is_the_question(hard, tmp_path):
-    solve(*hard, timeout=20, dump=tmp_path / "q.smt2")
+    solve(*hard, timeout=6, dump=tmp_path / "q.smt2")
     assert "(set-logic QF_BV)" in (tmp_path / "q.smt2").read_text()
 
 
