@@ -21,7 +21,7 @@ _QUESTIONS = (
     ("digits_mlp_qop.onnx", 0, 1),
     ("digits_mlp_qop.onnx", 5, 3),
     ("digits_mlp_qdq.onnx", 7, 2),
-    ("digits_cnn_qop.onnx", 2, 1),
+    ("digits_cnn_qop.onnx", 4, 1),
     ("digits_cnn_qop.onnx", 5, 1),
     ("digits_cnn_qdq.onnx", 5, 4),
 )
