@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bvverify.bounds import linear
 from bvverify.bounds.interval import Bounds
+from bvverify.model.certificate import Multipliers
 from bvverify.model.query import Linear, Query
 from bvverify.model.types import Int64Array
 
@@ -25,19 +27,30 @@ def by_interval(query: Query, bounds: Bounds, conjunctions: Sequence[int]) -> li
     return [i for i in conjunctions if not any(excluded(row) for row in query.property.violation[i])]
 
 
-def by_linear(query: Query, bounds: Bounds, conjunctions: Sequence[int]) -> list[int]:
-    """The conjunctions (indices) that linear bounds of their constraints leave open."""
-    rows = [(i, row) for i in conjunctions for row in query.property.violation[i]]
+@dataclass(frozen=True, slots=True, eq=False)
+class Excluded:
+    """Why a conjunction cannot be met: the bound of its row ``row`` by these multipliers (one row of them)."""
+
+    row: int
+    multipliers: Multipliers
+
+
+def by_linear(query: Query, bounds: Bounds, conjunctions: Sequence[int]) -> dict[int, Excluded]:
+    """The conjunctions (indices) that linear bounds of their constraints exclude."""
+    rows = [(i, number, row) for i in conjunctions for number, row in enumerate(query.property.violation[i])]
     if not rows:
-        return []
-    outputs = np.stack([row.outputs for _, row in rows])
+        return {}
+    outputs = np.stack([row.outputs for *_, row in rows])
     over_inputs = None
-    if any(row.inputs is not None for _, row in rows):
+    if any(row.inputs is not None for *_, row in rows):
         nothing = np.zeros(query.network.input.tensor.size, np.int64)
-        over_inputs = np.stack([nothing if row.inputs is None else row.inputs for _, row in rows])
-    least = linear.lower(query.network, bounds, outputs, over_inputs)
-    excluded = {i for (i, row), value in zip(rows, least, strict=True) if value > row.bound}
-    return [i for i in conjunctions if i not in excluded]
+        over_inputs = np.stack([nothing if row.inputs is None else row.inputs for *_, row in rows])
+    least, multipliers = linear.lower(query.network, bounds, outputs, over_inputs)
+    excluded = {}
+    for number, ((i, which, row), value) in enumerate(zip(rows, least, strict=True)):
+        if value > row.bound:
+            excluded[i] = Excluded(which, multipliers.at(np.array([number])))
+    return excluded
 
 
 def _least(row: Int64Array, lo: Int64Array, hi: Int64Array) -> int:

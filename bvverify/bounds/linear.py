@@ -22,6 +22,7 @@ from bvverify.bounds.forms import TOTAL_EXPONENT, DoesNotFit, Form, accumulate, 
 from bvverify.bounds.interval import Bounds, Range
 from bvverify.bounds.stairs import Corners
 from bvverify.errors import InternalError
+from bvverify.model.certificate import Multipliers, Tightening
 from bvverify.model.network import Network
 from bvverify.model.ops import (
     Add,
@@ -47,30 +48,33 @@ _ROWS = 256
 """Forms bounded at a time: their coefficients for the widest tensor have to fit into the cache."""
 
 
-def tighten(network: Network, box: Box, bounds: Bounds, *, undecided_only: bool = True) -> Bounds:
+def tighten(network: Network, box: Box, bounds: Bounds) -> tuple[Bounds, list[Tightening]]:
     """``bounds`` with the accumulator ranges of every layer after the first intersected with linear bounds, layer by layer.
 
-    Only accumulators whose output is not yet one value are bounded. Exact integers throughout; never looser than ``bounds``.
+    Only accumulators whose output is not yet one value are bounded. Exact integers throughout; never looser than ``bounds``. The
+    tightenings are the proof of every number that is tighter.
     """
     values = [Range(box.lo, box.hi)]
     accumulators: list[Range | None] = []
+    proof: list[Tightening] = []
     for index, op in enumerate(network.ops):
         lo, hi = bounds.acc_lo[index], bounds.acc_hi[index]
         known = None if lo is None or hi is None else Range(lo, hi)
         value, acc = interval.step(op, [values[i] for i in inputs(op)], known)
-        if acc is not None and isinstance(op, Dense | Conv2d) and not _reads_input(network, op):
-            open_neurons = np.flatnonzero((value.lo < value.hi).reshape(-1)) if undecided_only else np.arange(value.lo.size)
+        if acc is not None and isinstance(op, Dense | Conv2d) and not reads_input(network, op):
+            open_neurons = np.flatnonzero((value.lo < value.hi).reshape(-1))
             if len(open_neurons):
                 so_far = _assemble(values, accumulators)
-                acc = interval.intersect(acc, _accumulator_bounds(network, so_far, index, op, acc, open_neurons))
-                value, acc = interval.step(op, [values[i] for i in inputs(op)], acc)
+                bound, steps = _accumulator_bounds(network, so_far, index, op, acc, open_neurons)
+                proof += steps
+                value, acc = interval.step(op, [values[i] for i in inputs(op)], interval.intersect(acc, bound))
         values.append(value)
         accumulators.append(acc)
-    return _assemble(values, accumulators)
+    return _assemble(values, accumulators), proof
 
 
-def lower(network: Network, bounds: Bounds, outputs: Int64Array, over_inputs: Int64Array | None = None) -> Int64Array:
-    """Lower bounds of ``outputs . y + over_inputs . x`` over the box; int64 (rows,).
+def lower(network: Network, bounds: Bounds, outputs: Int64Array, over_inputs: Int64Array | None = None) -> tuple[Int64Array, Multipliers]:
+    """Lower bounds of ``outputs . y + over_inputs . x`` over the box, int64 (rows,), and the multipliers that prove them.
 
     ``outputs`` is int64 (rows, number of outputs), ``over_inputs`` (rows, number of inputs) or None; both over flattened tensors.
     """
@@ -81,7 +85,7 @@ def lower(network: Network, bounds: Bounds, outputs: Int64Array, over_inputs: In
     return _lower_from(network, bounds, forms, last)
 
 
-def _reads_input(network: Network, op: Op) -> bool:
+def reads_input(network: Network, op: Op) -> bool:
     """Whether an operation sees the input directly: then its interval is exact already."""
     x = inputs(op)[0]
     while x > 0 and isinstance(network.ops[x - 1], Reshape | Transpose):
@@ -98,9 +102,12 @@ def _assemble(values: list[Range], accumulators: list[Range | None]) -> Bounds:
     )
 
 
-def _accumulator_bounds(network: Network, bounds: Bounds, index: int, op: Dense | Conv2d, acc: Range, neurons: Int64Array) -> Range:
-    """Linear bounds of the accumulators ``neurons`` (flat indices) of operation ``index``; the others as they are."""
+def _accumulator_bounds(
+    network: Network, bounds: Bounds, index: int, op: Dense | Conv2d, acc: Range, neurons: Int64Array
+) -> tuple[Range, list[Tightening]]:
+    """Linear bounds of the accumulators ``neurons`` (flat indices) of operation ``index``, the others as they are; and their proof."""
     lo, hi = acc.lo.reshape(-1).copy(), acc.hi.reshape(-1).copy()
+    proof = []
     for start in range(0, len(neurons), _ROWS):
         part = neurons[start : start + _ROWS]
         one_hot = np.zeros((len(part), acc.lo.size), np.int64)
@@ -108,36 +115,48 @@ def _accumulator_bounds(network: Network, bounds: Bounds, index: int, op: Dense 
         shaped = one_hot.reshape(len(part), *acc.lo.shape)
         coefficients, constant = adjoint(op, shaped, bounds.lo[op.x].shape)
         both = Form(np.concatenate([coefficients, -coefficients]), 0)
-        least = _lower_from(network, bounds, {op.x: both}, op.x)
-        lo[part] = np.maximum(lo[part], least[: len(part)] + constant)
-        hi[part] = np.minimum(hi[part], -least[len(part) :] + constant)
+        least, multipliers = _lower_from(network, bounds, {op.x: both}, op.x)
+        claim = np.concatenate([least[: len(part)] + constant, -least[len(part) :] + constant])
+        unit, upper = np.concatenate([part, part]), np.arange(2 * len(part)) >= len(part)
+        better = np.flatnonzero(np.where(upper, claim < hi[unit], claim > lo[unit]))
+        proof.append(Tightening(index, unit[better], upper[better], claim[better], multipliers.at(better)))
+        lo[part] = np.maximum(lo[part], claim[: len(part)])
+        hi[part] = np.minimum(hi[part], claim[len(part) :])
     if (lo > hi).any():
         raise InternalError(f"{op.name}: linear bounds leave no value for an accumulator")
-    return Range(lo.reshape(acc.lo.shape), hi.reshape(acc.hi.shape))
+    return Range(lo.reshape(acc.lo.shape), hi.reshape(acc.hi.shape)), [step for step in proof if len(step.unit)]
 
 
-def _lower_from(network: Network, bounds: Bounds, forms: dict[int, Form], last: int) -> Int64Array:
+def _lower_from(network: Network, bounds: Bounds, forms: dict[int, Form], last: int) -> tuple[Int64Array, Multipliers]:
     """Walk backwards from tensor ``last`` to the input; ``forms`` holds what is to be bounded, by tensor."""
+    used: dict[int, Form] = {}
     try:
-        total = _walk(network, bounds, dict(forms), last)
+        total = _walk(network, bounds, dict(forms), last, used)
     except DoesNotFit:
-        total = np.sum([concretise(form, bounds.lo[t], bounds.hi[t]) for t, form in forms.items()], axis=0)
-    return -(-total >> TOTAL_EXPONENT)  # rounded up: the form takes integer values only
+        total, used = np.sum([concretise(form, bounds.lo[t], bounds.hi[t]) for t, form in forms.items()], axis=0), {}
+    rows = len(total)
+    values = {op: form.coefficients.reshape(rows, -1) for op, form in used.items()}
+    multipliers = Multipliers(rows, values, {op: form.exponent for op, form in used.items()})
+    return -(-total >> TOTAL_EXPONENT), multipliers  # rounded up: the form takes integer values only
 
 
-def _walk(network: Network, bounds: Bounds, forms: dict[int, Form], last: int) -> Int64Array:
+def _walk(network: Network, bounds: Bounds, forms: dict[int, Form], last: int, used: dict[int, Form]) -> Int64Array:
     total = np.zeros(len(forms[last].coefficients), np.int64)
     for tensor in range(last, 0, -1):
         form = forms.pop(tensor, None)
         if form is not None:
-            total += _step_back(network.ops[tensor - 1], tensor - 1, form, bounds, forms)
+            total += _step_back(network, tensor - 1, form, bounds, forms, used)
     if 0 in forms:
         total += concretise(forms[0], bounds.lo[0], bounds.hi[0])
     return total
 
 
-def _step_back(op: Op, index: int, form: Form, bounds: Bounds, forms: dict[int, Form]) -> Int64Array:
-    """Replace a form over the result of ``op`` by forms over its inputs; returns the constant, in units of 2^-20."""
+def _step_back(network: Network, index: int, form: Form, bounds: Bounds, forms: dict[int, Form], used: dict[int, Form]) -> Int64Array:
+    """Replace a form over the result of operation ``index`` by forms over its inputs; returns the constant, in units of 2^-20.
+
+    ``used`` receives the multipliers of its units.
+    """
+    op = network.ops[index]
     c, exponent = form.coefficients, form.exponent
     xs = [Range(bounds.lo[i], bounds.hi[i]) for i in inputs(op)]
     match op:
@@ -146,13 +165,17 @@ def _step_back(op: Op, index: int, form: Form, bounds: Bounds, forms: dict[int, 
             if interval.wraps(op, acc):
                 return concretise(form, bounds.lo[index + 1], bounds.hi[index + 1])
             multiplier, constant = _relax(stairs.corners(stairs.of_staircase(op.staircase), acc), form)
+            used[index] = multiplier
             coefficients, offset = adjoint(op, multiplier.coefficients, xs[0].lo.shape)
             accumulate(forms, op.x, Form(coefficients, multiplier.exponent))
             return constant + to_total(offset, multiplier.exponent)
         case Add():
-            added = stairs.of_add(op, xs[0], xs[1])
+            added = stairs.of_add(op, network.tensors[op.a].qtype, network.tensors[op.b].qtype)
+            if added is None:
+                return concretise(form, bounds.lo[index + 1], bounds.hi[index + 1])
             acc = Range(added.ma * xs[0].lo + added.mb * xs[1].lo, added.ma * xs[0].hi + added.mb * xs[1].hi)
             multiplier, constant = _relax(stairs.corners(added.stairs, acc), form)
+            used[index] = multiplier
             for x, scale in ((op.a, added.ma), (op.b, added.mb)):
                 accumulate(forms, x, times(multiplier, scale))
             return constant
@@ -161,6 +184,7 @@ def _step_back(op: Op, index: int, form: Form, bounds: Bounds, forms: dict[int, 
                 case SumThenRequantise(input_zero_point=zero, staircase=staircase):
                     acc = Range(_known(bounds.acc_lo[index]), _known(bounds.acc_hi[index]))
                     multiplier, constant = _relax(stairs.corners(stairs.of_staircase(staircase), acc), form)
+                    used[index] = multiplier
                     coefficients = spread_windows(op, multiplier.coefficients, xs[0].lo.shape)
                     accumulate(forms, op.x, Form(coefficients, multiplier.exponent))
                     return constant + to_total(-zero * coefficients.reshape(len(c), -1).sum(axis=1), multiplier.exponent)
@@ -169,13 +193,25 @@ def _step_back(op: Op, index: int, form: Form, bounds: Bounds, forms: dict[int, 
                 case _:
                     assert_never(rule)
         case MaxPool():
-            return _relax_max(op, form, xs[0], forms)
+            parts, constant = _relax_max(op, form, xs[0], network.tensors[op.x].qtype.lo)
+            inside = interval.windows(np.ones(xs[0].lo.shape, np.int64), op.window, 0)
+            for k, of_position in enumerate(parts):
+                position = divmod(k, op.window.kernel[1])
+                here = inside[..., position[0], position[1]]
+                spread = np.zeros((len(c), *xs[0].lo.shape), np.int64)
+                add_at_position(spread, of_position.coefficients * here, op, position)
+                accumulate(forms, op.x, Form(spread, of_position.exponent))
+                padded = (of_position.coefficients * (1 - here)).reshape(len(c), -1).sum(axis=1)
+                constant = constant + to_total(padded * network.tensors[op.x].qtype.lo, of_position.exponent)
+            used[index] = _stack(parts[1:], c)
+            return constant
         case Clamp():
-            multiplier, constant = _relax(stairs.corners(stairs.of_clamp(op, xs[0]), xs[0]), form)
+            multiplier, constant = _relax(stairs.corners(stairs.of_clamp(op), xs[0]), form)
+            used[index] = multiplier
             accumulate(forms, op.x, multiplier)
             return constant
         case Lookup():
-            return _relax_table(op, form, xs[0], forms)
+            return _relax_table(op, form, xs[0], forms, used, index)
         case Concat():
             ends = np.cumsum([x.lo.shape[op.axis] for x in xs])[:-1]
             for x, part in zip(op.xs, np.split(c, ends, axis=op.axis + 1), strict=True):
@@ -188,6 +224,14 @@ def _step_back(op: Op, index: int, form: Form, bounds: Bounds, forms: dict[int, 
         case _:
             assert_never(op)
     return np.zeros(len(c), np.int64)
+
+
+def _stack(parts: list[Form], c: Int64Array) -> Form:
+    """Forms (rows, *shape) of several exponents as one (rows, parts, *shape)."""
+    exponent = max((part.exponent for part in parts), default=0)
+    if not parts:
+        return Form(np.zeros((len(c), 0), np.int64), 0)
+    return Form(np.stack([shifted(part.coefficients, exponent - part.exponent) for part in parts], axis=1), exponent)
 
 
 def _known(part: Int64Array | None) -> Int64Array:
@@ -235,35 +279,30 @@ def _slopes(corners: Corners) -> tuple[AnyArray, AnyArray]:
     return rising, falling
 
 
-def _relax_max(op: MaxPool, form: Form, x: Range, forms: dict[int, Form]) -> Int64Array:
-    """The maximum of a window: at least the element that is largest at its middle; at most that element plus what another may add.
+def _relax_max(op: MaxPool, form: Form, x: Range, least: int) -> tuple[list[Form], Int64Array]:
+    """The maximum of a window as ``m = m + max(0, x_k - m)``, from the last position to the first; each step function has its multiplier.
 
-    With j the chosen element, ``x_j <= max <= x_j + max(0, max_k hi_k - lo_j)`` over the other k. Where the constant
-    ``max hi`` is the better upper bound (the slack is over half of what the element spans), it is taken.
+    ``least`` is the type's least value, which stands at padded positions. Returns a form for each position of the windows (rows,
+    *output shape), the first of them what is left for the first position, and the constant.
     """
-    c, (height, width) = form.coefficients, op.window.kernel
-    shape = c.shape[1:]
-    below = -(1 << 32)
-    lows = interval.windows(x.lo, op.window, below).reshape(*shape, height * width)
-    highs = interval.windows(x.hi, op.window, below).reshape(*shape, height * width)
-    chosen = (lows + highs).argmax(axis=-1)
-    lo_j = np.take_along_axis(lows, chosen[..., None], -1)[..., 0]
-    others = highs.copy()
-    np.put_along_axis(others, chosen[..., None], below, -1)
-    slack = np.maximum(others.max(axis=-1) - lo_j, 0)
-    top = highs.max(axis=-1)
-    constant_is_better = 2 * slack > top - lo_j
-    linear = np.where(c < 0, np.where(constant_is_better, 0, c), c)
-    coefficients = np.zeros((len(c), *x.lo.shape), np.int64)
-    for position in range(height * width):
-        part = np.where(chosen == position, linear, 0)
-        add_at_position(coefficients, part, op, divmod(position, width))
-    accumulate(forms, op.x, Form(coefficients, form.exponent))
-    constant = np.where(c < 0, np.where(constant_is_better, c * top, c * slack), 0)
-    return to_total(constant, form.exponent).reshape(len(c), -1).sum(axis=1)
+    shape, positions = form.coefficients.shape[1:], op.window.kernel[0] * op.window.kernel[1]
+    lows = interval.windows(x.lo, op.window, least).reshape(*shape, positions)
+    highs = interval.windows(x.hi, op.window, least).reshape(*shape, positions)
+    most_lo, most_hi = np.maximum.accumulate(lows, axis=-1), np.maximum.accumulate(highs, axis=-1)
+    relu = stairs.of_relu(int(highs.max() - lows.min()))
+    total, parts = np.zeros(len(form.coefficients), np.int64), []
+    for k in range(positions - 1, 0, -1):
+        acc = Range(lows[..., k] - most_hi[..., k - 1], highs[..., k] - most_lo[..., k - 1])
+        multiplier, constant = _relax(stairs.corners(relu, acc), form)
+        total += constant
+        parts.append(multiplier)
+        left = {0: form}
+        accumulate(left, 0, Form(-multiplier.coefficients, multiplier.exponent))
+        form = left[0]
+    return [form, *parts[::-1]], total
 
 
-def _relax_table(op: Lookup, form: Form, x: Range, forms: dict[int, Form]) -> Int64Array:
+def _relax_table(op: Lookup, form: Form, x: Range, forms: dict[int, Form], used: dict[int, Form], index: int) -> Int64Array:
     """A table: lambda from the chord of its ends, the inner minimum over every entry in the range."""
     c, table = form.coefficients, op.table
     at_lo, at_hi = table[x.lo - op.input_lo], table[x.hi - op.input_lo]
@@ -276,5 +315,6 @@ def _relax_table(op: Lookup, form: Form, x: Range, forms: dict[int, Form]) -> In
     for value in range(int(x.lo.min()), int(x.hi.max()) + 1):
         term = scaled * table[value - op.input_lo] - multiplier * value
         np.minimum(least, term, out=least, where=np.broadcast_to((x.lo <= value) & (value <= x.hi), c.shape))
-    accumulate(forms, op.x, Form(multiplier, form.exponent + shift))
+    used[index] = Form(multiplier, form.exponent + shift)
+    accumulate(forms, op.x, used[index])
     return to_total(least, form.exponent + shift).reshape(len(c), -1).sum(axis=1)

@@ -25,7 +25,9 @@ from bvverify.bounds.interval import Range
 from bvverify.model.float32 import fma
 from bvverify.model.ops import Add, Clamp, FmaAdd
 from bvverify.model.staircase import ACC_LIMIT, Staircase
-from bvverify.model.types import Int64Array
+from bvverify.model.types import Int64Array, QType
+
+_MOST_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,10 +61,16 @@ def of_staircase(staircase: Staircase) -> Stairs:
     return _with_spread(staircase.lo, staircase.thresholds, staircase.thresholds)
 
 
-def of_clamp(op: Clamp, x: Range) -> Stairs:
-    """A clamp is a staircase of step 1 (over the values that occur)."""
-    steps = np.arange(max(op.lo, int(x.lo.min())), min(op.hi, int(x.hi.max())), dtype=np.int64)
-    return _with_spread(int(np.clip(x.lo.min(), op.lo, op.hi)), steps[None] + 1, steps[None] + 1)
+def of_clamp(op: Clamp) -> Stairs:
+    """A clamp is a staircase of step 1."""
+    steps = np.arange(op.lo + 1, op.hi + 1, dtype=np.int64)[None]
+    return _with_spread(op.lo, steps, steps)
+
+
+def of_relu(most: int) -> Stairs:
+    """``max(0, a)`` for ``a`` up to ``most``."""
+    steps = np.arange(1, most + 1, dtype=np.int64)[None]
+    return _with_spread(0, steps, steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,18 +82,19 @@ class AddStairs:
     stairs: Stairs
 
 
-def of_add(op: Add, a: Range, b: Range) -> AddStairs:
-    """The stairs of a rounded sum, by running it on every pair of values that occur (at most 2^16 pairs for 8 bits).
+def of_add(op: Add, a: QType, b: QType) -> AddStairs | None:
+    """The stairs of a rounded sum, by running it on every pair of values of the two types; None beyond 2^20 pairs.
 
     The multipliers are scaled to integers of some 30 bits; what the scaling and the float32 additions round away is between
     ``early`` and ``late``, which are read off all pairs, not derived.
     """
     match op.rule:
         case FmaAdd(ra=ra, rb=rb, offset=offset):
-            exponent = 30 - int(np.frexp(max(ra, rb))[1])
-            ma, mb = round(ra * 2.0**exponent), round(rb * 2.0**exponent)
-            va = np.arange(int(a.lo.min()), int(a.hi.max()) + 1)[:, None]
-            vb = np.arange(int(b.lo.min()), int(b.hi.max()) + 1)[None, :]
+            ma, mb = op.rule.weights
+            va = np.arange(a.lo, a.hi + 1)[:, None]
+            vb = np.arange(b.lo, b.hi + 1)[None, :]
+            if va.size * vb.size > _MOST_PAIRS:
+                return None
             total = fma(va, np.float32(ra), fma(vb, np.float32(rb), np.float32(offset)))
             out = np.clip(np.rint(total), op.lo, op.hi).astype(np.int64).reshape(-1)
             acc = (ma * va + mb * vb).reshape(-1)

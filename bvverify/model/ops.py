@@ -9,6 +9,7 @@ All arrays are without a batch axis here and with one, first, in the readings. I
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +141,15 @@ class FmaAdd:
     ra: float
     rb: float
     offset: float
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """``ra`` and ``rb`` scaled to integers of some 30 bits, at least 1: bounds speak of the integer sum ``wa * a + wb * b``.
+
+        Any positive weights would do; what they round away is read off all pairs of values where it matters.
+        """
+        exponent = 30 - math.frexp(max(self.ra, self.rb))[1]
+        return max(1, round(math.ldexp(self.ra, exponent))), max(1, round(math.ldexp(self.rb, exponent)))
 
 
 AddRule = FmaAdd

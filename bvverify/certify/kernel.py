@@ -1,0 +1,274 @@
+"""``check``: accept a certificate, or say why not and where.
+
+What is shown, in this order. The statement is the one that was asked. Each tightening's claims follow from the box and the claims before
+it, by weak duality. The forest has one tree for each conjunction of the violation; the two parts of every split cover what
+was split, since an integer is at most v or at least v + 1; and in each leaf the conjunction cannot be met. What is trusted: this package,
+``bvverify.model`` (thresholds and shapes), ``bvverify.run`` (the interpreter), NumPy; and each solver leaf, which is counted and not checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bvverify.certify.dual import Dual, Scaled, lower
+from bvverify.certify.exact import narrow
+from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, TooLarge, propagate
+from bvverify.model.certificate import INPUT, Certificate, Forest, Kind, Multipliers, Tightening, units
+from bvverify.model.ops import Conv2d, Dense, inputs
+from bvverify.model.query import Query
+
+_ROWS = 256
+_MOST_EXPONENT = 256
+
+
+class Rejected(Exception):
+    """The certificate proves nothing; the message says what is wrong, and where."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was accepted: claims, and leaves by kind. ``complete`` says that nothing is left to a solver's word."""
+
+    claims: int = 0
+    splits: int = 0
+    leaves: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys((Kind.INTERVAL, Kind.BOUND, Kind.SOLVER), 0))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every leaf was checked."""
+        return self.leaves[Kind.SOLVER] == 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Leaf:
+    number: int
+    kind: Kind
+    conjunction: int
+    row: int
+    """Its place among the leaves with multipliers."""
+    limits: dict[int, tuple[Any, Any]]
+
+
+def check(certificate: Certificate, query: Query) -> Report:
+    """Check that ``certificate`` proves ``query``; raises ``Rejected``."""
+    _same_statement(certificate, query)
+    try:
+        return _Checker(certificate, query).run()
+    except TooLarge as op:
+        raise Rejected(f"an accumulator of {op} could pass 2^48") from None
+
+
+def _same_statement(certificate: Certificate, query: Query) -> None:
+    stated, provenance = certificate.statement, query.network.provenance
+    if stated.model_sha256 != provenance.sha256:
+        raise Rejected(f"it is about another model: sha256 {stated.model_sha256[:16]}, not {provenance.sha256[:16]}")
+    if stated.semantics != provenance.semantics:
+        raise Rejected(f"it is about other semantics: {stated.semantics}, not {provenance.semantics}")
+    if stated.lo.shape != query.box.lo.shape or (stated.lo != query.box.lo).any() or (stated.hi != query.box.hi).any():
+        raise Rejected("it is about another box of inputs")
+    asked = query.property.violation
+    if [len(c) for c in stated.violation] != [len(c) for c in asked]:
+        raise Rejected("it is about another property")
+    for c, d in zip(stated.violation, asked, strict=True):
+        for a, b in zip(c, d, strict=True):
+            same_inputs = np.array_equal(_or_zero(a.inputs), _or_zero(b.inputs))
+            if a.bound != b.bound or not np.array_equal(a.outputs, b.outputs) or not same_inputs:
+                raise Rejected("it is about another property")
+
+
+def _or_zero(row: Any) -> Any:
+    return np.zeros(1, np.int64) if row is None or not row.any() else row
+
+
+class _Checker:
+    def __init__(self, certificate: Certificate, query: Query) -> None:
+        self.certificate, self.query, self.network = certificate, query, query.network
+        self.frame = Frame.of(query.network)
+        self.box = query.box.lo[None], query.box.hi[None]
+        self.claims: Limits = {}
+        self.report = Report()
+
+    def run(self) -> Report:
+        """All of it."""
+        for number, tightening in enumerate(self.certificate.tightenings):
+            self._tighten(f"tightening {number}", tightening)
+        self.root = propagate(self.frame, *self.box, self.claims)
+        if self.root.empty.any():
+            raise Rejected("the claims leave no value for an accumulator")
+        chunk: list[_Leaf] = []
+        for leaf in self._leaves(self.certificate.forest):
+            self.report.leaves[leaf.kind] += 1
+            if leaf.kind is not Kind.SOLVER:
+                chunk.append(leaf)
+            if len(chunk) == _ROWS:
+                self._close(chunk)
+                chunk = []
+        if chunk:
+            self._close(chunk)
+        return self.report
+
+    def _tighten(self, place: str, claim: Tightening) -> None:
+        """Prove a tightening's claims and add them to what is known."""
+        network, rows = self.network, len(claim.unit)
+        if not 0 <= claim.op < len(network.ops) or not isinstance(network.ops[claim.op], Dense | Conv2d):
+            raise Rejected(f"{place}: operation {claim.op} has no accumulator that could be tightened")
+        size = units(network, claim.op)
+        if not rows == len(claim.upper) == len(claim.claim) or (rows and not 0 <= claim.unit.min() <= claim.unit.max() < size):
+            raise Rejected(f"{place}: claims about units that operation {claim.op} does not have")
+        self._well_formed(place, claim.multipliers, rows)
+        if any(op >= claim.op for op in claim.multipliers.values):
+            raise Rejected(f"{place}: multipliers beyond the operation that is bounded")
+        ranges = propagate(self.frame, *self.box, self.claims)
+        sign = np.where(claim.upper, -1, 1)
+        for start in range(0, rows, _ROWS):
+            part = np.arange(start, min(start + _ROWS, rows))
+            dual, weight = Dual(len(part)), np.zeros((len(part), size), np.int64)
+            weight[np.arange(len(part)), claim.unit[part]] = sign[part]
+            dual.push(network, claim.op, weight, 0)
+            bound, exponent = lower(self.frame, ranges, dual, claim.multipliers.at(part))
+            # The accumulator is an integer: above claim - 1 it is at least the claim.
+            wanted = (sign[part] * claim.claim[part] - 1).astype(object) * (1 << exponent)
+            weak = np.flatnonzero(bound <= wanted)
+            if len(weak):
+                row = part[weak[0]]
+                proved = -(-int(bound[weak[0]]) >> exponent) * int(sign[row])
+                raise Rejected(
+                    f"{place}, {network.ops[claim.op].name}, unit {claim.unit[row]}: claims {'at most' if claim.upper[row] else 'at least'}"
+                    f" {claim.claim[row]}, its multipliers prove {proved}"
+                )
+        known = self.claims.get(claim.op, (np.full((1, size), -ANYTHING), np.full((1, size), ANYTHING)))
+        lo, hi = known[0].copy(), known[1].copy()
+        np.maximum.at(lo[0], claim.unit[~claim.upper], claim.claim[~claim.upper])
+        np.minimum.at(hi[0], claim.unit[claim.upper], claim.claim[claim.upper])
+        self.claims[claim.op] = lo, hi
+        self.report.claims += rows
+
+    def _leaves(self, forest: Forest) -> Iterator[_Leaf]:
+        """Every leaf with the limits that the splits above it set; ``Rejected`` where the forest is not one tree a conjunction."""
+        self._well_formed("the forest", forest.multipliers, len(forest.weight))
+        if not len(forest.split_op) == len(forest.split_unit) == len(forest.split_value) == int((forest.kind == Kind.SPLIT).sum()):
+            raise Rejected("the forest: the splits do not fit the nodes")
+        if len(forest.weight) != int((forest.kind == Kind.BOUND).sum()):
+            raise Rejected("the forest: the multipliers do not fit the leaves")
+        limits = {}
+        for op in {int(i) for i in forest.split_op}:
+            size = units(self.network, op) if INPUT <= op < len(self.network.ops) else 0
+            of_op = forest.split_unit[forest.split_op == op]
+            if not 0 <= of_op.min() <= of_op.max() < size:
+                raise Rejected(f"the forest: a split of a unit that operation {op} does not have")
+            limits[op] = np.full(size, -ANYTHING), np.full(size, ANYTHING)
+        conjunction, split, bound = 0, 0, 0
+        path: list[tuple[int, int, int, int, bool]] = []  # operation, unit, value, the limit to restore, whether in the second part
+        for number, code in enumerate(forest.kind.tolist()):
+            if conjunction == len(self.query.property.violation):
+                raise Rejected(f"the forest, node {number}: more trees than the violation has conjunctions")
+            if code == Kind.SPLIT:
+                op, unit, value = int(forest.split_op[split]), int(forest.split_unit[split]), int(forest.split_value[split])
+                path.append((op, unit, value, int(limits[op][1][unit]), False))
+                limits[op][1][unit] = min(limits[op][1][unit], value)
+                split += 1
+                continue
+            if code not in (Kind.INTERVAL, Kind.BOUND, Kind.SOLVER):
+                raise Rejected(f"the forest, node {number}: an unknown kind {code}")
+            yield _Leaf(number, Kind(code), conjunction, bound, {op: (lo.copy(), hi.copy()) for op, (lo, hi) in limits.items()})
+            bound += code == Kind.BOUND
+            while path:
+                op, unit, value, before, second = path.pop()
+                limits[op][0 if second else 1][unit] = before
+                if not second:
+                    path.append((op, unit, value, int(limits[op][0][unit]), True))
+                    limits[op][0][unit] = max(limits[op][0][unit], value + 1)
+                    break
+            if not path:
+                conjunction += 1
+        self.report.splits = split
+        if conjunction != len(self.query.property.violation):
+            raise Rejected(f"the forest: a leaf is missing in tree {conjunction} of {len(self.query.property.violation)}")
+
+    def _close(self, leaves: list[_Leaf]) -> None:
+        """Show that no input of any of these leaves meets its conjunction."""
+        limits: Limits = dict(self.claims)
+        for op in leaves[0].limits:
+            lo, hi = (np.stack([leaf.limits[op][side] for leaf in leaves]) for side in (0, 1))
+            known = self.claims.get(op)
+            if known is not None:
+                lo, hi = np.maximum(lo, known[0]), np.minimum(hi, known[1])
+            if (lo == lo[0]).all() and (hi == hi[0]).all():
+                lo, hi = lo[:1], hi[:1]
+            limits[op] = lo, hi
+        ranges = propagate(self.frame, *self.box, limits, self.root.opaque)
+        empty = np.broadcast_to(ranges.empty, (len(leaves),))
+        for position in (i for i, leaf in enumerate(leaves) if leaf.kind is Kind.INTERVAL and not empty[i]):
+            if not self._excluded_by_interval(ranges, position, leaves[position].conjunction):
+                raise Rejected(
+                    f"the forest, node {leaves[position].number}: intervals do not exclude conjunction {leaves[position].conjunction}"
+                )
+        bounded = [i for i, leaf in enumerate(leaves) if leaf.kind is Kind.BOUND and not empty[i]]
+        if bounded:
+            bound, exponent = self._bound([leaves[i] for i in bounded], _rows(ranges, np.array(bounded)))
+            weak = np.flatnonzero(bound <= 0)
+            if len(weak):
+                leaf = leaves[bounded[weak[0]]]
+                proved = float(bound[weak[0]]) / 2.0**exponent
+                raise Rejected(
+                    f"the forest, node {leaf.number}: conjunction {leaf.conjunction} is bounded by {proved:.6g} only, not above zero"
+                )
+
+    def _excluded_by_interval(self, ranges: Ranges, position: int, conjunction: int) -> bool:
+        ends = [(side[self.network.output.tensor], side[0]) for side in (ranges.lo, ranges.hi)]
+        (y_lo, x_lo), (y_hi, x_hi) = ([side[position if len(side) > 1 else 0].ravel() for side in end] for end in ends)
+        for row in self.query.property.violation[conjunction]:
+            # Coefficients are below 2^31 and values below 2^16 (model.query).
+            least = int(np.minimum(row.outputs * y_lo, row.outputs * y_hi).sum())
+            if row.inputs is not None:
+                least += int(np.minimum(row.inputs * x_lo, row.inputs * x_hi).sum())
+            if least > row.bound:
+                return True
+        return False
+
+    def _bound(self, leaves: list[_Leaf], ranges: Ranges) -> Scaled:
+        """Lower bounds of the weighted rows minus their bounds: above zero, no input meets all of the rows."""
+        forest, output = self.certificate.forest, self.network.output.tensor
+        dual, at = Dual(len(leaves)), np.array([leaf.row for leaf in leaves])
+        sizes = self.network.output_tensor.size, self.network.input.tensor.size
+        c, over, constant = (np.zeros((len(leaves), n), object) for n in (*sizes, 1))
+        for i, leaf in enumerate(leaves):
+            rows = self.query.property.violation[leaf.conjunction]
+            weight = forest.weight[leaf.row]
+            if len(weight) < len(rows) or (weight < 0).any() or not weight[: len(rows)].any() or weight[len(rows) :].any():
+                raise Rejected(f"the forest, node {leaf.number}: its row weights are not one non-negative number a row")
+            for w, row in zip(weight.tolist(), rows, strict=False):
+                if w:
+                    c[i] += w * row.outputs
+                    constant[i] -= w * row.bound
+                    if row.inputs is not None:
+                        over[i] += w * row.inputs
+        dual.add_constant(constant[:, 0], 0)
+        dual.add_form(output, narrow(c).reshape(len(leaves), *self.network.output_tensor.shape), 0)
+        if over.any():
+            dual.add_form(0, narrow(over).reshape(len(leaves), *self.network.input.tensor.shape), 0)
+        return lower(self.frame, ranges, dual, forest.multipliers.at(at))
+
+    def _well_formed(self, place: str, multipliers: Multipliers, rows: int) -> None:
+        if multipliers.rows != rows or set(multipliers.values) != set(multipliers.exponents):
+            raise Rejected(f"{place}: the multipliers do not fit")
+        for op, values in multipliers.values.items():
+            size = units(self.network, op) if 0 <= op < len(self.network.ops) else 0
+            if not size or values.shape != (rows, size) or values.dtype != np.int64:
+                raise Rejected(f"{place}: multipliers of shape {values.shape} for the {size} units of operation {op}")
+            if not -_MOST_EXPONENT <= multipliers.exponents[op] <= _MOST_EXPONENT:
+                raise Rejected(f"{place}: an exponent of {multipliers.exponents[op]}")
+
+
+def _rows(ranges: Ranges, rows: Any) -> Ranges:
+    """Some rows of ranges; arrays with one row for all stay so."""
+
+    def take(x: Any) -> Any:
+        return x if len(x) == 1 else x[rows]
+
+    acc = {op: (take(lo), take(hi)) for op, (lo, hi) in ranges.acc.items()}
+    return Ranges([take(x) for x in ranges.lo], [take(x) for x in ranges.hi], acc, take(ranges.empty), ranges.opaque)

@@ -1,0 +1,201 @@
+"""Integer ranges of every tensor and accumulator in a part of the box: intervals, cut by claims and by splits.
+
+The operations that are non-decreasing in every input are bounded by running the interpreter at the two ends. Accumulators are bounded
+by the positive and the negative part of their weights, again by the interpreter. Rows are parts of the box; where they agree an
+array has one row for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+import numpy as np
+
+from bvverify.certify.steps import Steps, levels, steps_of
+from bvverify.model.certificate import INPUT, units
+from bvverify.model.network import Network
+from bvverify.model.ops import (
+    Add,
+    AvgPool,
+    Clamp,
+    Concat,
+    Conv2d,
+    Dense,
+    Lookup,
+    MaxPool,
+    Op,
+    Reshape,
+    SequentialFloat32,
+    SumThenRequantise,
+    Transpose,
+    inputs,
+)
+from bvverify.model.staircase import ACC_LIMIT
+from bvverify.run import interpreter
+
+Limits = dict[int, tuple[Any, Any]]
+"""By operation (or ``INPUT``): the least and the largest accumulator allowed, int64 (rows or 1, units)."""
+ANYTHING = 1 << 50
+"""As a limit: none. Beyond every accumulator."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranges:
+    """``lo[t]``, ``hi[t]`` of tensor t, (rows or 1, *shape); ``acc[i]`` of the units of operation i, (rows or 1, units).
+
+    ``empty`` (rows,) or (1,) says which rows hold no input at all; their other numbers mean nothing. ``opaque`` are the operations
+    whose accumulator could wrap: nothing is known of their results but the range.
+    """
+
+    lo: list[Any]
+    hi: list[Any]
+    acc: dict[int, tuple[Any, Any]]
+    empty: Any
+    opaque: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """What does not depend on the part of the box: the network, its step functions, and which accumulators could wrap."""
+
+    network: Network
+    steps: dict[int, Steps | None]
+
+    @staticmethod
+    def of(network: Network) -> Frame:
+        """The step functions of a network."""
+        return Frame(network, {i: steps_of(network, i) for i in range(len(network.ops))})
+
+
+class TooLarge(Exception):
+    """An accumulator could pass 2^48, beyond which thresholds are not known."""
+
+
+def propagate(frame: Frame, lo: Any, hi: Any, limits: Limits, opaque: frozenset[int] | None = None) -> Ranges:
+    """Ranges for the box ``lo .. hi`` (1, *shape), cut by ``limits``; ``opaque`` None: found out, on these ranges."""
+    ranges = Ranges([], [], {}, np.zeros(1, bool), frozenset(opaque or ()))
+    shape = lo.shape[1:]
+    first, last, ranges = _cut(ranges, INPUT, lo.reshape(1, -1), hi.reshape(1, -1), limits)
+    ranges.lo.append(first.reshape(-1, *shape))
+    ranges.hi.append(last.reshape(-1, *shape))
+    for index, op in enumerate(frame.network.ops):
+        low, high = _one_row_count([ranges.lo[t] for t in inputs(op)]), _one_row_count([ranges.hi[t] for t in inputs(op)])
+        if units(frame.network, index) == 0 and not isinstance(op, MaxPool):
+            result = interpreter.evaluate(op, low), interpreter.evaluate(op, high)
+        else:
+            a, b = _accumulators(frame.network, op, low, high)
+            if max(-int(a.min(initial=0)), int(b.max(initial=0))) > ACC_LIMIT:
+                raise TooLarge(op.name)
+            a, b, ranges = _cut(ranges, index, a, b, limits)
+            if opaque is None and _wraps(op, a, b):
+                ranges = replace(ranges, opaque=ranges.opaque | {index})
+            ranges.acc[index] = (a, b)
+            result = _results(frame, index, low, high, a, b, index in ranges.opaque)
+        ranges.lo.append(result[0].reshape(-1, *frame.network.tensors[index + 1].shape))
+        ranges.hi.append(result[1].reshape(-1, *frame.network.tensors[index + 1].shape))
+    return ranges
+
+
+def _cut(ranges: Ranges, index: int, lo: Any, hi: Any, limits: Limits) -> tuple[Any, Any, Ranges]:
+    if index not in limits:
+        return lo, hi, ranges
+    cut_lo, cut_hi = np.maximum(lo, limits[index][0]), np.minimum(hi, limits[index][1])
+    empty = (cut_lo > cut_hi).any(axis=1)
+    # A row without any input keeps its uncut range, so that what is computed with it stays within the types.
+    keep = empty[:, None]
+    return np.where(keep, lo, cut_lo), np.where(keep, hi, cut_hi), replace(ranges, empty=ranges.empty | empty)
+
+
+def _one_row_count(xs: list[Any]) -> list[Any]:
+    rows = max(len(x) for x in xs)
+    return [np.broadcast_to(x, (rows, *x.shape[1:])) for x in xs]
+
+
+def _accumulators(network: Network, op: Op, low: list[Any], high: list[Any]) -> tuple[Any, Any]:
+    """The range of each unit's accumulator, (rows, units)."""
+    match op:
+        case Dense() | Conv2d():
+            plus = replace(op, centred=np.maximum(op.centred, 0))
+            minus = replace(op, centred=np.minimum(op.centred, 0), bias=np.zeros_like(op.bias))
+            ends = [interpreter.accumulate(plus, p) + interpreter.accumulate(minus, q) for p, q in ((low[0], high[0]), (high[0], low[0]))]
+        case AvgPool(rule=SumThenRequantise(input_zero_point=zero)):
+            ends = [windows(x, op, 0)[0].sum(axis=2) - zero * op.window.kernel[0] * op.window.kernel[1] for x in (low[0], high[0])]
+        case Add():
+            a, b = op.rule.weights
+            ends = [a * x[0] + b * x[1] for x in (low, high)]
+        case MaxPool():
+            # A padded position takes part as the type's least value, which never wins over a value inside.
+            least = network.tensors[op.x].qtype.lo
+            (lows, _), (highs, _) = windows(low[0], op, least), windows(high[0], op, least)
+            so_far_lo, so_far_hi = np.maximum.accumulate(lows, axis=2), np.maximum.accumulate(highs, axis=2)
+            ends = [(lows[:, :, 1:] - so_far_hi[:, :, :-1]).swapaxes(1, 2), (highs[:, :, 1:] - so_far_lo[:, :, :-1]).swapaxes(1, 2)]
+        case Clamp() | Lookup():
+            ends = [low[0], high[0]]
+        case _:
+            raise ValueError(f"{op.name} has no units")
+    return ends[0].reshape(len(ends[0]), -1), ends[1].reshape(len(ends[1]), -1)
+
+
+def _wraps(op: Op, lo: Any, hi: Any) -> bool:
+    if not isinstance(op, Dense | Conv2d) or op.accumulator_bits is None:
+        return False
+    half = 1 << (op.accumulator_bits - 1)
+    return bool((lo < -half).any() or (hi >= half).any())
+
+
+def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, b: Any, opaque: bool) -> tuple[Any, Any]:
+    """The range of the operation's result from the range of its accumulators (rows, units)."""
+    op, steps = frame.network.ops[index], frame.steps[index]
+    shape = frame.network.tensors[index + 1].shape
+    match op:
+        case Dense(staircase=s) | Conv2d(staircase=s) if opaque:
+            half = 1 << ((op.accumulator_bits or 0) - 1)
+            loose = (a < -half) | (b >= half)
+            lo, hi = _results(frame, index, low, high, a, b, False)
+            return np.where(loose, s.lo, lo), np.where(loose, s.hi, hi)
+        case Dense() | Conv2d() | AvgPool():
+            assert steps is not None
+            return steps.lo + levels(steps, a, shape, early=False), steps.lo + levels(steps, b, shape, early=True)
+        case Add():
+            lo, hi = (interpreter.evaluate(op, x) for x in (low, high))
+            lo, hi = lo.reshape(len(lo), -1), hi.reshape(len(hi), -1)
+            if steps is None:
+                return lo, hi
+            return np.maximum(lo, steps.lo + levels(steps, a, shape, early=False)), np.minimum(
+                hi, steps.lo + levels(steps, b, shape, early=True)
+            )
+        case MaxPool():
+            return interpreter.evaluate(op, low), interpreter.evaluate(op, high)
+        case Clamp():
+            return np.clip(a, op.lo, op.hi), np.clip(b, op.lo, op.hi)
+        case Lookup(table=table, input_lo=first):
+            lo, hi = np.full(a.shape, table.max()), np.full(a.shape, table.min())
+            for value in range(int(a.min(initial=first)), int(b.max(initial=first)) + 1):
+                inside = (a <= value) & (value <= b)
+                lo = np.where(inside, np.minimum(lo, table[value - first]), lo)
+                hi = np.where(inside, np.maximum(hi, table[value - first]), hi)
+            return lo, hi
+        case Concat() | Reshape() | Transpose():
+            raise ValueError(f"{op.name} has no units")
+        case _:
+            assert_never(op)
+
+
+def windows(x: Any, op: AvgPool | MaxPool | Conv2d, padding: int) -> tuple[Any, Any]:
+    """Every window's elements, (rows, C, positions, H', W'), padded with ``padding``; and which of them are inside, (positions, H', W')."""
+    window = op.window
+    top, left, bottom, right = window.padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=padding)
+    inside = np.pad(np.ones(x.shape[2:], bool), ((top, bottom), (left, right)))
+    rows, columns = window.output(*x.shape[2:])
+    parts, masks = [], []
+    for i in range(window.kernel[0]):
+        for j in range(window.kernel[1]):
+            at = tuple(
+                slice(k * d, k * d + (n - 1) * s + 1, s)
+                for k, d, n, s in zip((i, j), window.dilations, (rows, columns), window.strides, strict=True)
+            )
+            parts.append(padded[:, :, at[0], at[1]])
+            masks.append(inside[at])
+    return np.stack(parts, axis=2), np.stack(masks)

@@ -1,0 +1,128 @@
+"""Step functions of an accumulator, and the least value of ``c * z - lambda * a`` on them: what weak duality rests on.
+
+A step function is given by two lists of thresholds: ``early[k]``, the least accumulator at which level ``lo + k + 1`` *can* be reached, and
+``late[k]``, the least from which it always is. They are equal where the result is a function of the accumulator.
+
+**Lemma.** Let ``a`` be in ``[l, u]``, ``first`` the number of late steps at or below ``l`` and ``last`` the number of early steps at or
+below ``u``; then z takes the levels first .. last. At one level ``c*z - lambda*a`` is linear in ``a``, so it is least at an end: at ``l``, at ``u``, or
+at a corner ``(early[z], z)`` or ``(late[z+1] - 1, z)``. Taking corners outside ``[l, u]`` as well only makes the minimum smaller. Of
+the corners of one list we look at the first and the last. Any between them lies within ``spread`` of the straight line through those two,
+where ``spread = max r - min r`` and ``r[k] = T[k] - slope * k``; a linear function on a line is least at an end, so the corners between are no
+less than the two ends minus ``|lambda| * spread``. With two steps or fewer there are none between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bvverify.certify.exact import LIMIT, fit, magnitude
+from bvverify.model.network import Network
+from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPool, SumThenRequantise
+from bvverify.model.staircase import ACC_LIMIT
+from bvverify.run import interpreter
+
+_MOST_PAIRS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """``early`` and ``late`` are int64 (channels, steps), ``spread`` (channels,); ``lo`` is the level below the first step."""
+
+    lo: int
+    early: Any
+    late: Any
+    spread: Any
+
+
+def steps_of(network: Network, index: int) -> Steps | None:
+    """The step function of an operation; None where it has none (a table, or too many values to go through)."""
+    op = network.ops[index]
+    match op:
+        case Dense(staircase=s) | Conv2d(staircase=s) | AvgPool(rule=SumThenRequantise(staircase=s)):
+            return _make(s.lo, s.thresholds, s.thresholds)
+        case Clamp(lo=lo, hi=hi):
+            steps = np.arange(lo + 1, hi + 1, dtype=np.int64)[None]
+            return _make(lo, steps, steps)
+        case MaxPool():
+            steps = np.arange(1, network.tensors[op.x].qtype.hi - network.tensors[op.x].qtype.lo + 1, dtype=np.int64)[None]
+            return _make(0, steps, steps)
+        case Add():
+            return _of_add(network, op)
+        case _:
+            return None
+
+
+def _of_add(network: Network, op: Add) -> Steps | None:
+    """Every pair of values of the two types, through the interpreter: where each level begins, and where it is certain."""
+    a, b = (np.arange(network.tensors[t].qtype.lo, network.tensors[t].qtype.hi + 1) for t in (op.a, op.b))
+    if len(a) * len(b) > _MOST_PAIRS:
+        return None
+    weight_a, weight_b = op.rule.weights
+    acc = (weight_a * a[:, None] + weight_b * b[None, :]).ravel()
+    out = interpreter.evaluate(op, [np.repeat(a, len(b)), np.tile(b, len(a))])
+    order = np.argsort(acc, kind="stable")
+    acc, out = acc[order], out[order]
+    lo, levels = int(out.min()), np.arange(out.min() + 1, out.max() + 1)
+    highest_so_far, lowest_to_come = np.maximum.accumulate(out), np.minimum.accumulate(out[::-1])[::-1]
+    early = acc[np.searchsorted(highest_so_far, levels)]
+    # The last accumulator below a level, plus one.
+    late = acc[np.searchsorted(lowest_to_come, levels) - 1] + 1
+    return _make(lo, early[None], late[None])
+
+
+def _make(lo: int, early: Any, late: Any) -> Steps:
+    spread = np.zeros(len(early), np.int64)
+    for t in (early, late):
+        # Steps that no accumulator reaches, or that all do, are never between two that are inside a range.
+        inside = t[:, (np.abs(t) < ACC_LIMIT).all(axis=0)]
+        if inside.shape[1] > 2:
+            runs = inside.shape[1] - 1
+            r = inside * runs - (inside[:, -1:] - inside[:, :1]) * np.arange(runs + 1)
+            spread = np.maximum(spread, -((r.min(axis=1) - r.max(axis=1)) // runs))
+    return Steps(lo, early, late, spread)
+
+
+def levels(steps: Steps, a: Any, shape: tuple[int, ...], *, early: bool) -> Any:
+    """How many steps each accumulator (rows, units of ``shape``) has reached: at most (``early``) or at least."""
+    table = steps.early if early else steps.late
+    if len(table) == 1:
+        return np.searchsorted(table[0], a, side="right")
+    by_channel = a.reshape(len(a), shape[0], -1)
+    counts = [np.searchsorted(row, by_channel[:, channel], side="right") for channel, row in enumerate(table)]
+    return np.stack(counts, axis=1).reshape(a.shape)
+
+
+def least_on_steps(steps: Steps, c: Any, m: Any, l: Any, u: Any, shape: tuple[int, ...]) -> Any:
+    """The least ``c * z - m * a`` for ``a`` in ``[l, u]``, by the lemma; all (rows, units of ``shape``), integers of one scale."""
+    first, last = levels(steps, l, shape, early=False), levels(steps, u, shape, early=True)
+    if steps.early.shape[1] == 0:
+        first = last = np.zeros_like(first)
+    some = last > first
+    corners = [(l, first), (u, np.maximum(last, first))]
+    spread = np.zeros((), np.int64)
+    if steps.early.shape[1]:
+        channel = np.zeros(l.shape[1], np.int64) if len(steps.early) == 1 else np.repeat(np.arange(shape[0]), l.shape[1] // shape[0])
+        for k, level in ((np.where(some, first, 0), first), (np.where(some, last - 1, 0), last - 1)):
+            corners.append((np.where(some, steps.late[channel, k] - 1, l), np.where(some, level, first)))
+            corners.append((np.where(some, steps.early[channel, k], l), np.where(some, level + 1, first)))
+        spread = np.where(last - first > 2, steps.spread[channel], 0)
+    largest_a, largest_z = max(magnitude(a) for a, _ in corners), max(magnitude(z) for _, z in corners) + abs(steps.lo)
+    c, m = fit(magnitude(c) * largest_z + magnitude(m) * (largest_a + magnitude(spread)), c, m)
+    least = None
+    for a, z in corners:
+        value = c * (z + steps.lo) - m * a
+        least = value if least is None else np.minimum(least, value)
+    return least - np.abs(m) * spread
+
+
+def least_on_table(op: Lookup, c: Any, m: Any, l: Any, u: Any) -> Any:
+    """The least ``c * table[a] - m * a`` for ``a`` in ``[l, u]``: every entry in turn."""
+    c, m = fit(magnitude(c) * magnitude(op.table) + magnitude(m) * (magnitude(l) + magnitude(u)), c, m)
+    shape = np.broadcast_shapes(c.shape, m.shape, l.shape, u.shape)
+    least = np.full(shape, LIMIT, object if object in (c.dtype, m.dtype) else np.int64)
+    for a in range(int(l.min(initial=0)), int(u.max(initial=0)) + 1):
+        least = np.where((l <= a) & (a <= u), np.minimum(least, c * op.table[a - op.input_lo] - m * a), least)
+    return least

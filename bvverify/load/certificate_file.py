@@ -1,0 +1,147 @@
+"""Certificate files: a compressed container of plain arrays (NumPy's ``.npz``, nothing pickled), version 1.
+
+===================================  =======================================================================================
+entry                                holds
+===================================  =======================================================================================
+``format``                           the text ``bvverify certificate 1``
+``statement``                        JSON: model_sha256, semantics, text, model_path, conjunctions (rows of each)
+``box``                              int64 (2, *input shape): lo, hi
+``rows``, ``bounds``, ``inputs``     the violation: int64 (rows, outputs), (rows,), (rows, inputs) or (rows, 0)
+``t<k>/claims``                      tightening k: int64 (4, claims): operation, unit, 1 for an upper claim, the claim
+``t<k>/m<op>``, ``t<k>/e``           its multipliers (claims, units), and (operation, exponent) pairs
+``kind``                             uint8 (nodes,): the trees in preorder; 0 split, 1 interval, 2 bound, 3 solver
+``split``                            int64 (3, splits): operation (-1: the input), unit, value
+``weight``, ``m<op>``, ``e``         of the bound leaves: row weights, multipliers (leaves, units), (operation, exponent) pairs
+===================================  =======================================================================================
+
+Integers are stored in the narrowest type that holds them. ``bvverify.model.certificate`` says what they mean, ``bvverify.certify`` what they prove.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bvverify.errors import InputError
+from bvverify.model.certificate import Certificate, Forest, Multipliers, Statement, Tightening
+from bvverify.model.query import Conjunction, Linear
+from bvverify.model.types import Int64Array
+
+FORMAT = "bvverify certificate 1"
+SUFFIX = ".bvcert"
+
+
+def to_bytes(certificate: Certificate) -> bytes:
+    """The certificate as the contents of a file."""
+    stated = certificate.statement
+    rows = [row for conjunction in stated.violation for row in conjunction]
+    about = {
+        "model_sha256": stated.model_sha256,
+        "semantics": stated.semantics,
+        "text": stated.text,
+        "model_path": stated.model_path,
+        "conjunctions": [len(c) for c in stated.violation],
+    }
+    nothing = np.zeros(stated.lo.size, np.int64)
+    with_inputs = any(row.inputs is not None for row in rows)
+    entries: dict[str, Any] = {
+        "format": _text(FORMAT),
+        "statement": _text(json.dumps(about)),
+        "box": _narrow(np.stack([stated.lo, stated.hi])),
+        "rows": _narrow(np.array([row.outputs for row in rows], np.int64).reshape(len(rows), -1)),
+        "bounds": _narrow(np.array([row.bound for row in rows], np.int64)),
+        "inputs": _narrow(np.array([nothing if row.inputs is None else row.inputs for row in rows] if with_inputs else [], np.int64)),
+    }
+    for k, t in enumerate(certificate.tightenings):
+        entries[f"t{k}/claims"] = _narrow(np.stack([np.full_like(t.unit, t.op), t.unit, t.upper.astype(np.int64), t.claim]))
+        _put_multipliers(entries, f"t{k}/", t.multipliers)
+    forest = certificate.forest
+    entries["kind"] = forest.kind.astype(np.uint8)
+    entries["split"] = _narrow(np.stack([forest.split_op, forest.split_unit, forest.split_value]))
+    entries["weight"] = _narrow(forest.weight)
+    _put_multipliers(entries, "", forest.multipliers)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **entries)
+    return buffer.getvalue()
+
+
+def read(path: Path) -> Certificate:
+    """Read a certificate file; ``InputError`` names the file and what is wrong with it."""
+    try:
+        with np.load(path, allow_pickle=False) as entries:
+            return _certificate(entries)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'not a certificate file'}") from None
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
+        raise InputError(f"{path}: not a certificate file of version 1, or damaged ({type(error).__name__}: {error})") from None
+    # zlib and NumPy's header parser have exceptions of their own.
+    except Exception as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+
+
+def _certificate(entries: Mapping[str, Any]) -> Certificate:
+    if _as_text(entries["format"]) != FORMAT:
+        raise ValueError(f"the format is {_as_text(entries['format'])!r}, not {FORMAT!r}")
+    about = json.loads(_as_text(entries["statement"]))
+    box, rows, bounds, over = (_wide(entries[name]) for name in ("box", "rows", "bounds", "inputs"))
+    if sum(about["conjunctions"]) != len(rows) or len(bounds) != len(rows) or (over.size and len(over) != len(rows)):
+        raise ValueError("the rows of the violation do not fit")
+    violation: list[Conjunction] = []
+    linear = [Linear(rows[i], int(bounds[i]), over[i] if over.size else None) for i in range(len(rows))]
+    for count in about["conjunctions"]:
+        violation.append(tuple(linear[:count]))
+        linear = linear[count:]
+    texts = [str(about[name]) for name in ("model_sha256", "semantics")]
+    statement = Statement(*texts, box[0], box[1], tuple(violation), str(about["text"]), str(about["model_path"]))
+    tightenings = []
+    while f"t{len(tightenings)}/claims" in entries:
+        prefix = f"t{len(tightenings)}/"
+        op, unit, upper, claim = _wide(entries[prefix + "claims"])
+        if not len(op) or (op != op[0]).any():
+            raise ValueError("a tightening is about one operation")
+        tightenings.append(Tightening(int(op[0]), unit, upper != 0, claim, _multipliers(entries, prefix, len(unit))))
+    split, weight = _wide(entries["split"]), _wide(entries["weight"])
+    kind = _wide(entries["kind"])
+    if kind.ndim != 1 or weight.ndim != 2 or split.ndim != 2 or len(split) != 3:
+        raise ValueError("the trees' arrays do not fit")
+    forest = Forest(kind, split[0], split[1], split[2], weight, _multipliers(entries, "", len(weight)))
+    return Certificate(statement, tuple(tightenings), forest)
+
+
+def _put_multipliers(entries: dict[str, Any], prefix: str, multipliers: Multipliers) -> None:
+    entries |= {f"{prefix}m{op}": _narrow(values) for op, values in multipliers.values.items()}
+    pairs = [(op, multipliers.exponents[op]) for op in multipliers.values]
+    entries[prefix + "e"] = np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _multipliers(entries: Mapping[str, Any], prefix: str, rows: int) -> Multipliers:
+    exponents = {int(op): int(exponent) for op, exponent in _wide(entries[prefix + "e"])}
+    return Multipliers(rows, {op: _wide(entries[f"{prefix}m{op}"]) for op in exponents}, exponents)
+
+
+def _narrow(values: Int64Array) -> Any:
+    for kind in (np.int8, np.int16, np.int32):
+        limits = np.iinfo(kind)
+        if values.size == 0 or (limits.min <= values.min() and values.max() <= limits.max):
+            return values.astype(kind)
+    return values
+
+
+def _wide(values: Any) -> Int64Array:
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"an array of {values.dtype}, not of integers")
+    return values.astype(np.int64)
+
+
+def _text(text: str) -> Any:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _as_text(values: Any) -> str:
+    return bytes(values.astype(np.uint8)).decode()

@@ -1,0 +1,142 @@
+"""Certificates: what a search leaves behind so that somebody else can check *verified*, as plain data.
+
+A **unit** is one step function of an integer accumulator: each output element of a dense, convolution, residual add, integer mean, clamp or
+table operation, and each comparison of a max pooling (``units``). A **multiplier** is one integer for a unit; any multipliers give a valid
+bound (weak duality), so that a certificate cannot be wrong in them, only too weak.
+
+A proof has two parts. *Tightenings*, in order, claim a bound of single accumulators that holds on the whole box, each with its multipliers
+over the operations before. Then one binary *tree* for each conjunction of the violation: an inner node splits one accumulator (or one
+input) at an integer, ``a <= v`` first, ``a >= v + 1`` second; a leaf says why nothing in it meets the conjunction. Ranges are never stored:
+whoever checks derives them from the box, the claims and the splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import assert_never
+
+import numpy as np
+
+from bvverify.model.network import Network
+from bvverify.model.ops import (
+    Add,
+    AvgPool,
+    Clamp,
+    Concat,
+    Conv2d,
+    Dense,
+    Lookup,
+    MaxPool,
+    Reshape,
+    SequentialFloat32,
+    SumThenRequantise,
+    Transpose,
+)
+from bvverify.model.query import Conjunction
+from bvverify.model.types import Int64Array
+
+INPUT = -1
+"""Stands for the network's input where a split names an operation; its units are the input's elements."""
+
+
+class Kind(IntEnum):
+    """The kinds of nodes of a tree, as they are stored."""
+
+    SPLIT = 0
+    INTERVAL = 1
+    """A leaf: intervals alone show that one row of the conjunction cannot be met, or that no input is left."""
+    BOUND = 2
+    """A leaf: its multipliers and row weights bound the weighted rows above zero."""
+    SOLVER = 3
+    """A leaf that a solver closed; unchecked."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Multipliers:
+    """Multipliers for a number of rows: ``values[op] * 2^-exponents[op]``, int64 (rows, units of the operation).
+
+    An operation that is not there has multipliers zero.
+    """
+
+    rows: int
+    values: dict[int, Int64Array]
+    exponents: dict[int, int]
+
+    def at(self, rows: Int64Array) -> Multipliers:
+        """Some of the rows."""
+        return Multipliers(len(rows), {op: v[rows] for op, v in self.values.items()}, self.exponents)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tightening:
+    """Claims about accumulators of one operation: row ``i`` says ``acc[unit[i]] >= claim[i]``, or ``<=`` where ``upper[i]``.
+
+    Its multipliers belong to the operations before ``op`` and weigh the accumulator, negated where ``upper[i]``.
+    """
+
+    op: int
+    unit: Int64Array
+    upper: np.ndarray
+    claim: Int64Array
+    multipliers: Multipliers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forest:
+    """The trees of all conjunctions, one after the other, each in preorder.
+
+    ``kind`` (nodes,) are ``Kind``; ``split_op``, ``split_unit``, ``split_value`` have an entry for each split, ``weight``
+    (leaves, most rows of a conjunction) and ``multipliers`` a row for each ``BOUND`` leaf, in order.
+    """
+
+    kind: Int64Array
+    split_op: Int64Array
+    split_unit: Int64Array
+    split_value: Int64Array
+    weight: Int64Array
+    multipliers: Multipliers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """What is claimed: no input of the box, run through the model under the named semantics, meets the violation."""
+
+    model_sha256: str
+    semantics: str
+    lo: Int64Array
+    hi: Int64Array
+    violation: tuple[Conjunction, ...]
+    text: str = ""
+    model_path: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certificate:
+    """A statement and its proof."""
+
+    statement: Statement
+    tightenings: tuple[Tightening, ...]
+    forest: Forest
+
+
+def units(network: Network, index: int) -> int:
+    """The number of units of operation ``index`` (``INPUT``: of the input); 0 where it only moves values, or is no step function.
+
+    A max pooling over K positions, row by row, is K - 1 times ``m = m + max(0, x_k - m)``: unit ``(k - 1, *output)`` is the step
+    function ``max(0, .)`` of ``x_k - m``.
+    """
+    if index == INPUT:
+        return network.input.tensor.size
+    op, size = network.ops[index], network.tensors[index + 1].size
+    match op:
+        case Dense() | Conv2d() | Add() | Clamp() | Lookup() | AvgPool(rule=SumThenRequantise()):
+            return size
+        case MaxPool(window=window):
+            return (window.kernel[0] * window.kernel[1] - 1) * size
+        case AvgPool(rule=SequentialFloat32()) | Concat() | Reshape() | Transpose():
+            return 0
+        case AvgPool():
+            raise ValueError(f"{op.name}: an unknown rule")
+        case _:
+            assert_never(op)
