@@ -64,7 +64,7 @@ def tighten(network: Network, box: Box, bounds: Bounds) -> tuple[Bounds, list[Ti
         if acc is not None and isinstance(op, Dense | Conv2d) and not reads_input(network, op):
             open_neurons = np.flatnonzero((value.lo < value.hi).reshape(-1))
             if len(open_neurons):
-                so_far = _assemble(values, accumulators)
+                so_far = _assemble([*values, value], [*accumulators, acc])
                 bound, steps = _accumulator_bounds(network, so_far, index, op, acc, open_neurons)
                 proof += steps
                 value, acc = interval.step(op, [values[i] for i in inputs(op)], interval.intersect(acc, bound))
@@ -102,26 +102,30 @@ def _assemble(values: list[Range], accumulators: list[Range | None]) -> Bounds:
     )
 
 
+def bound_accumulators(network: Network, bounds: Bounds, index: int, op: Dense | Conv2d, neurons: Int64Array) -> Tightening:
+    """Lower, then upper linear bounds of the accumulators ``neurons`` (flat indices) of operation ``index``, whatever is known already."""
+    one_hot = np.zeros((len(neurons), bounds.lo[index + 1].size), np.int64)
+    one_hot[np.arange(len(neurons)), neurons] = 1
+    coefficients, constant = adjoint(op, one_hot.reshape(len(neurons), *bounds.lo[index + 1].shape), bounds.lo[op.x].shape)
+    both = Form(np.concatenate([coefficients, -coefficients]), 0)
+    least, multipliers = _lower_from(network, bounds, {op.x: both}, op.x)
+    claim = np.concatenate([least[: len(neurons)] + constant, -least[len(neurons) :] + constant])
+    unit, upper = np.concatenate([neurons, neurons]), np.arange(2 * len(neurons)) >= len(neurons)
+    return Tightening(index, unit, upper, claim, multipliers)
+
+
 def _accumulator_bounds(
     network: Network, bounds: Bounds, index: int, op: Dense | Conv2d, acc: Range, neurons: Int64Array
 ) -> tuple[Range, list[Tightening]]:
-    """Linear bounds of the accumulators ``neurons`` (flat indices) of operation ``index``, the others as they are; and their proof."""
+    """Linear bounds of the accumulators ``neurons`` of operation ``index``, the others as they are; and the proof of what is better."""
     lo, hi = acc.lo.reshape(-1).copy(), acc.hi.reshape(-1).copy()
     proof = []
     for start in range(0, len(neurons), _ROWS):
-        part = neurons[start : start + _ROWS]
-        one_hot = np.zeros((len(part), acc.lo.size), np.int64)
-        one_hot[np.arange(len(part)), part] = 1
-        shaped = one_hot.reshape(len(part), *acc.lo.shape)
-        coefficients, constant = adjoint(op, shaped, bounds.lo[op.x].shape)
-        both = Form(np.concatenate([coefficients, -coefficients]), 0)
-        least, multipliers = _lower_from(network, bounds, {op.x: both}, op.x)
-        claim = np.concatenate([least[: len(part)] + constant, -least[len(part) :] + constant])
-        unit, upper = np.concatenate([part, part]), np.arange(2 * len(part)) >= len(part)
-        better = np.flatnonzero(np.where(upper, claim < hi[unit], claim > lo[unit]))
-        proof.append(Tightening(index, unit[better], upper[better], claim[better], multipliers.at(better)))
-        lo[part] = np.maximum(lo[part], claim[: len(part)])
-        hi[part] = np.minimum(hi[part], claim[len(part) :])
+        t = bound_accumulators(network, bounds, index, op, neurons[start : start + _ROWS])
+        better = np.flatnonzero(np.where(t.upper, t.claim < hi[t.unit], t.claim > lo[t.unit]))
+        proof.append(Tightening(index, t.unit[better], t.upper[better], t.claim[better], t.multipliers.at(better)))
+        np.maximum.at(lo, t.unit[~t.upper], t.claim[~t.upper])
+        np.minimum.at(hi, t.unit[t.upper], t.claim[t.upper])
     if (lo > hi).any():
         raise InternalError(f"{op.name}: linear bounds leave no value for an accumulator")
     return Range(lo.reshape(acc.lo.shape), hi.reshape(acc.hi.shape)), [step for step in proof if len(step.unit)]
@@ -203,7 +207,8 @@ def _step_back(network: Network, index: int, form: Form, bounds: Bounds, forms: 
                 accumulate(forms, op.x, Form(spread, of_position.exponent))
                 padded = (of_position.coefficients * (1 - here)).reshape(len(c), -1).sum(axis=1)
                 constant = constant + to_total(padded * network.tensors[op.x].qtype.lo, of_position.exponent)
-            used[index] = _stack(parts[1:], c)
+            if len(parts) > 1:
+                used[index] = _stack(parts[1:])
             return constant
         case Clamp():
             multiplier, constant = _relax(stairs.corners(stairs.of_clamp(op), xs[0]), form)
@@ -226,11 +231,9 @@ def _step_back(network: Network, index: int, form: Form, bounds: Bounds, forms: 
     return np.zeros(len(c), np.int64)
 
 
-def _stack(parts: list[Form], c: Int64Array) -> Form:
+def _stack(parts: list[Form]) -> Form:
     """Forms (rows, *shape) of several exponents as one (rows, parts, *shape)."""
-    exponent = max((part.exponent for part in parts), default=0)
-    if not parts:
-        return Form(np.zeros((len(c), 0), np.int64), 0)
+    exponent = max(part.exponent for part in parts)
     return Form(np.stack([shifted(part.coefficients, exponent - part.exponent) for part in parts], axis=1), exponent)
 
 
