@@ -12,6 +12,8 @@ evaluated again in float64 at multipliers rounded to integers, and checked by th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +138,17 @@ class Relaxation:
         self.least = [torch.from_numpy(a.reshape(-1)[k] - v) for a, k, v in zip(lo, self.keep, v0, strict=True)]
         self.most = [torch.from_numpy(a.reshape(-1)[k] - v) for a, k, v in zip(hi, self.keep, v0, strict=True)]
         self.v0 = v0
+        self._box: tuple[Tensor, Tensor] | None = None
+
+    @contextmanager
+    def box(self, inputs: tuple[Int64Array, ...] | None) -> Iterator[None]:
+        """Within: each row has its own range of inputs, int64 (rows, all elements) twice; None: the whole box for all."""
+        if inputs is not None:
+            self._box = tuple(torch.from_numpy(side[:, self.keep[0]] - self.v0[0]) for side in inputs)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self._box = None
 
     def _unit(self, index: int) -> Unit | None:
         network, op = self.network, self.network.ops[index]
@@ -232,8 +245,8 @@ class Relaxation:
             for t, form in zip(inputs(op), back, strict=True):
                 forms[t] = forms[t] + form if t in forms else form
         rows = len(value)
-        lo, hi = self.least[0].to(dtype), self.most[0].to(dtype)
-        c = forms.get(0, constant.new_zeros(rows, len(lo)))
+        lo, hi = (side.to(dtype) for side in (self._box or (self.least[0], self.most[0])))
+        c = forms.get(0, constant.new_zeros(rows, len(self.keep[0])))
         x = torch.where(c > 0, lo, hi)
         value += (c * x).sum(1)
         point = Point(value, {}, {i: s[0] for i, s in stars.items()}, {i: s[1] for i, s in stars.items()}, coefficients, x, c, {0: x})
@@ -420,6 +433,8 @@ def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> t
 def count(thresholds: Tensor, a: Tensor) -> Tensor:
     """How many thresholds of its group each accumulator (rows, n) has reached, int64."""
     groups = len(thresholds)
+    if groups == 0:
+        return torch.zeros_like(a)
     if groups == 1:
         return torch.searchsorted(thresholds[0], a.contiguous(), right=True)
     rows, n = a.shape
@@ -431,6 +446,8 @@ def count(thresholds: Tensor, a: Tensor) -> Tensor:
 def pick(thresholds: Tensor, k: Tensor) -> Tensor:
     """``thresholds[group, k]`` for k (rows, n)."""
     groups = len(thresholds)
+    if groups == 0:
+        return torch.zeros_like(k)
     if groups == 1:
         return thresholds[0][k]
     group = torch.arange(groups).repeat_interleave(k.shape[1] // groups)

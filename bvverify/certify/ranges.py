@@ -153,7 +153,10 @@ def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, 
             half = 1 << ((op.accumulator_bits or 0) - 1)
             loose = (a < -half) | (b >= half)
             lo, hi = _results(frame, index, low, high, a, b, False)
-            return np.where(loose, s.lo, lo), np.where(loose, s.hi, hi)
+            # Of a single accumulator the wrap is known.
+            known = s.apply(interpreter.wrap(a, op.accumulator_bits).reshape(-1, *shape)).reshape(a.shape)
+            lo, hi = np.where(loose, s.lo, lo), np.where(loose, s.hi, hi)
+            return np.where(a == b, known, lo), np.where(a == b, known, hi)
         case Dense() | Conv2d() | AvgPool():
             assert steps is not None
             return steps.lo + levels(steps, a, shape, early=False), steps.lo + levels(steps, b, shape, early=True)

@@ -1,0 +1,405 @@
+"""Branch and bound over step functions, complete: every conjunction of a violation is refuted, or met by an input.
+
+A node is a conjunction with a path of splits; its ranges are what the kernel derives from the root's claims and that path. Each node is bounded
+by a few steps of ascent from its parent's multipliers, in float32; what seems closed is evaluated again in float64 at integer multipliers,
+and the kernel has the last word on all of them together. All open nodes of all conjunctions are in one pool, worst bound first, and are
+worked off in batches. Where nothing is left to split but inputs, inputs are split: at a single input the ranges are exact.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from bvverify.bounds.lagrange import Ascent, Objective, Relaxation, Settings, Tensor, exponents_for
+from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
+from bvverify.errors import InternalError
+from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
+from bvverify.model.types import Int64Array
+from bvverify.run.replay import violates
+from bvverify.search.branching import choose
+from bvverify.search.root import Root
+
+ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
+NODE_SETTINGS = Settings(steps=30, rate=0.2, decay=0.92)
+_TARGET = 1e-3
+_WEIGHT_BITS = 12
+_MULTIPLIER_LIMIT = (1 << 31) - 1
+_WORK = 4 * 10**7
+"""Multiplications of a batch, about: what bounds the time between two looks at the clock."""
+
+Attack = Callable[[int, Int64Array], Int64Array | None]
+"""Tries to find a witness for a conjunction near an input; called with inputs of the worst nodes."""
+Report = Callable[[str], None]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A subproblem. ``split`` is its own next split once it is bounded; ``m`` holds the multipliers to start its children from."""
+
+    number: int
+    parent: Node | None
+    conjunction: int
+    second: bool = False
+    bound: float = -np.inf
+    split: tuple[int, int, int] | None = None
+    m: dict[int, Tensor] = field(default_factory=dict)
+    logits: Tensor | None = None
+    children: tuple[Node, Node] | None = None
+    kind: Kind | None = None
+    leaf: int = -1
+
+
+@dataclass(slots=True)
+class Outcome:
+    """``witness``: an input that violates; ``trees`` a tree for each conjunction when all are closed; otherwise what is still open."""
+
+    witness: Int64Array | None
+    trees: dict[int, Forest] | None
+    nodes: int
+    open: int
+    bound: float
+    """The worst bound of an open node, in units of the violation's rows (negative: not yet excluded); infinite with none open."""
+    solver_leaves: int = 0
+
+
+class Search:
+    """The search for a root and some conjunctions; ``run`` can be called again with a later deadline."""
+
+    def __init__(self, root: Root, conjunctions: Sequence[int], attack: Attack | None = None, report: Report | None = None) -> None:
+        self.root, self.query, self.network = root, root.query, root.query.network
+        self.attack, self.report = attack, report or (lambda _line: None)
+        self.relaxation: Relaxation = root.relaxation()
+        self.claims = root.limits()
+        self.open: list[tuple[float, int, Node]] = []
+        self.nodes, self.attacked = 0, 0
+        self.leaf_multipliers: list[dict[int, Int64Array]] = []
+        self.leaf_weights: list[Int64Array] = []
+        self.exponents: dict[int, int] = {}
+        self.witness: Int64Array | None = None
+        self._objective(conjunctions)
+        self.trees = {i: self._node(None, i) for i in conjunctions}
+        work = sum(u.size * 4 for u in self.relaxation.units.values()) + _multiplications(self.relaxation)
+        self.batch = int(np.clip(_WORK // max(work, 1), 16, 256))
+
+    def run(self, deadline: float | None, most_nodes: int | None = None) -> Outcome:
+        """Search until everything is closed, a witness is found, or the deadline or the number of nodes is reached."""
+        if self.nodes == len(self.trees) and not self.open:
+            self._work(self._presplit(list(self.trees.values())), ROOT_SETTINGS, deadline)
+        while self.open and self.witness is None:
+            if (deadline is not None and time.monotonic() > deadline) or (most_nodes is not None and self.nodes >= most_nodes):
+                break
+            parents = [heapq.heappop(self.open)[2] for _ in range(min(self.batch, len(self.open)))]
+            children = [child for parent in parents for child in self._branch(parent)]
+            self._work(children, NODE_SETTINGS, deadline)
+            if self.open:
+                self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][0]:.3g}")
+        done = not self.open and self.witness is None
+        trees = {i: self._forest(node) for i, node in self.trees.items()} if done else None
+        return Outcome(self.witness, trees, self.nodes, len(self.open), self.open[0][0] if self.open else np.inf)
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    def _node(self, parent: Node | None, conjunction: int, second: bool = False) -> Node:
+        self.nodes += 1
+        node = Node(self.nodes, parent, conjunction, second)
+        if parent is not None:
+            node.bound, node.m, node.logits = parent.bound, parent.m, parent.logits
+        return node
+
+    def _branch(self, parent: Node) -> tuple[Node, Node]:
+        children = self._node(parent, parent.conjunction), self._node(parent, parent.conjunction, True)
+        parent.children, parent.kind = children, Kind.SPLIT
+        parent.m, parent.logits = {}, None
+        return children
+
+    def _presplit(self, roots: list[Node]) -> list[Node]:
+        """Split the outputs that a conjunction speaks of at their kinks, before anything else: a saturated output ties.
+
+        A weighted row is bounded badly across a saturation: on one side of it the output does not depend on the accumulator at all.
+        """
+        tensor = self.network.output.tensor
+        while tensor > 0 and self.relaxation.network.ops[tensor - 1].__class__.__name__ == "Reshape":
+            tensor = self.network.ops[tensor - 1].x  # type: ignore[union-attr]
+        unit = self.relaxation.units.get(tensor - 1)
+        if unit is None or unit.table is not None or unit.early.shape[1] < 2:
+            return roots
+        lo, hi = (side[0] for side in self.root.ranges.acc[tensor - 1])
+        leaves = []
+        for root in roots:
+            rows = self.query.property.violation[root.conjunction]
+            main = root
+            for j in np.flatnonzero(rows[0].outputs) if len(rows) == 1 else ():
+                place = int(np.searchsorted(unit.keep, j))
+                if place == len(unit.keep) or unit.keep[place] != j:
+                    continue
+                group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
+                lowest, highest = int(unit.early[group, 0]), int(unit.early[group, -1])
+                if lo[j] < lowest <= hi[j]:
+                    aside, main = self._split_at(main, tensor - 1, int(j), lowest - 1)
+                    leaves.append(aside)
+                if lo[j] < highest <= hi[j]:
+                    main, aside = self._split_at(main, tensor - 1, int(j), highest - 1)
+                    leaves.append(aside)
+            leaves.append(main)
+        return leaves
+
+    def _split_at(self, node: Node, op: int, unit: int, value: int) -> tuple[Node, Node]:
+        node.split = op, unit, value
+        return self._branch(node)
+
+    def _limits(self, nodes: list[Node]) -> Limits:
+        """The claims and each node's splits, as the kernel combines them."""
+        out: dict[int, tuple[Any, Any]] = {}
+        for row, node in enumerate(nodes):
+            at: Node = node
+            while at.parent is not None:
+                assert at.parent.split is not None
+                op, unit, value = at.parent.split
+                if op not in out:
+                    size = units(self.network, op)
+                    known = self.claims.get(op, (np.full((1, size), -ANYTHING), np.full((1, size), ANYTHING)))
+                    out[op] = tuple(np.repeat(side, len(nodes), axis=0) for side in known)  # type: ignore[assignment]
+                lo, hi = out[op]
+                if at.second:
+                    lo[row, unit] = max(lo[row, unit], value + 1)
+                else:
+                    hi[row, unit] = min(hi[row, unit], value)
+                at = at.parent
+        return self.claims | out
+
+    # -- bounding ------------------------------------------------------------------------------------------------------
+
+    def _objective(self, conjunctions: Sequence[int]) -> None:
+        """The rows of the conjunctions as tensors, relative to the reference run."""
+        network, relaxation = self.network, self.relaxation
+        output = network.output.tensor
+        self.most_rows = max(len(self.query.property.violation[i]) for i in conjunctions)
+        self.place = {i: k for k, i in enumerate(conjunctions)}
+        shape = len(conjunctions), self.most_rows
+        outputs = np.zeros((*shape, network.output_tensor.size))
+        over = np.zeros((*shape, network.input.tensor.size))
+        constant, present = np.zeros(shape), np.zeros(shape, bool)
+        y0, x0 = relaxation.reference[output].reshape(-1), relaxation.reference[0].reshape(-1)
+        self.rows: list[tuple[Int64Array, Int64Array, Int64Array]] = []
+        for i, k in self.place.items():
+            for r, row in enumerate(self.query.property.violation[i]):
+                outputs[k, r], present[k, r] = row.outputs, True
+                constant[k, r] = int(row.outputs @ y0) - row.bound
+                if row.inputs is not None:
+                    over[k, r] = row.inputs
+                    constant[k, r] += int(row.inputs @ x0)
+        forms = {output: torch.from_numpy(outputs[:, :, relaxation.keep[output]])}
+        if over.any():
+            forms[0] = torch.from_numpy(over[:, :, relaxation.keep[0]])
+        self.forms, self.constant, self.present = forms, torch.from_numpy(constant), torch.from_numpy(present)
+        self.integer_rows = outputs, over
+
+    def _objective_of(self, nodes: list[Node], dtype: torch.dtype) -> Objective:
+        at = torch.tensor([self.place[n.conjunction] for n in nodes])
+        return Objective({t: f[at].to(dtype) for t, f in self.forms.items()}, self.constant[at].to(dtype), self.present[at])
+
+    def _work(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
+        for start in range(0, len(nodes), 2 * self.batch):
+            if self.witness is None:
+                self._bound(nodes[start : start + 2 * self.batch], settings, deadline)
+
+    def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
+        """Close what can be closed, find a split for the rest and put it into the pool."""
+        ranges = propagate(self.root.frame, self.query.box.lo[None], self.query.box.hi[None], self._limits(nodes), self.root.ranges.opaque)
+        closed = np.broadcast_to(ranges.empty, (len(nodes),)) | self._excluded(ranges, nodes)
+        for i in np.flatnonzero(closed):
+            nodes[i].kind = Kind.INTERVAL
+        rest = np.flatnonzero(~closed)
+        if not len(rest):
+            return
+        nodes = [nodes[i] for i in rest]
+        relaxation = self.relaxation
+        acc = {i: tuple(_rows(side, rest)[:, relaxation.units[i].keep] for side in ranges.acc[i]) for i in relaxation.units}
+        tensors = {i: (torch.from_numpy(lo.copy()), torch.from_numpy(hi.copy())) for i, (lo, hi) in acc.items()}
+        corners = {i: relaxation.corners(i, lo, hi, torch.float32) for i, (lo, hi) in tensors.items()}
+        inputs = tuple(_rows(side[0].reshape(len(side[0]), -1), rest) for side in (ranges.lo, ranges.hi))
+        split_inputs = len(ranges.lo[0]) > 1
+        m, logits = self._start(nodes)
+        best = self._ascend(corners, m, logits, nodes, settings, inputs if split_inputs else None)
+        done = self._close(nodes, tensors, best, inputs if split_inputs else None)
+        value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
+        choice = choose(relaxation, tensors, best)
+        for row in np.flatnonzero(~done):
+            node = nodes[row]
+            node.bound = float(value[row])
+            node.m, node.logits = {i: v[row] for i, v in best.m.items()}, best.logits[row]
+            if choice is not None and float(choice.score[row]) > 0:
+                node.split = int(choice.op[row]), int(choice.unit[row]), int(choice.value[row])
+            else:
+                node.split = self._split_input(inputs, best, int(row))
+            if node.split is None:
+                self._at_a_point(node, inputs[0][row])
+                continue
+            heapq.heappush(self.open, (node.bound, node.number, node))
+        self._try(nodes, best, np.flatnonzero(~done), deadline)
+
+    def _start(self, nodes: list[Node]) -> tuple[dict[int, Tensor], Tensor]:
+        """The multipliers to climb from: the parent's; at the root those of the linear pass."""
+        if nodes[0].m:
+            m = {i: torch.stack([n.m[i] for n in nodes]) for i in nodes[0].m}
+            return m, torch.stack([n.logits for n in nodes if n.logits is not None])
+        from bvverify.bounds import linear
+
+        outputs, over = self.integer_rows
+        at = np.array([self.place[n.conjunction] for n in nodes])
+        over_inputs = over[at, 0].astype(np.int64) if over.any() else None
+        _, multipliers = linear.lower(self.network, self.root.bounds(), outputs[at, 0].astype(np.int64), over_inputs)
+        logits = torch.zeros((len(nodes), self.most_rows))
+        return self.relaxation.of_multipliers(multipliers, torch.float32), logits
+
+    def _ascend(
+        self,
+        corners: dict[int, Any],
+        m: dict[int, Tensor],
+        logits: Tensor,
+        nodes: list[Node],
+        settings: Settings,
+        inputs: tuple[Any, ...] | None,
+    ) -> Ascent:
+        settings = Settings(settings.steps, settings.rate, settings.decay, _TARGET)
+        with self.relaxation.box(inputs):
+            best = self.relaxation.ascend(corners, m, logits, self._objective_of(nodes, torch.float32), settings)
+        if not self.exponents:
+            self.exponents = exponents_for(best.m)
+        return best
+
+    def _close(self, nodes: list[Node], tensors: dict[int, Any], best: Ascent, inputs: tuple[Any, ...] | None) -> Any:
+        """Which nodes are bounded above zero at integer multipliers; their leaves are kept."""
+        done = np.zeros(len(nodes), bool)
+        rows = torch.nonzero(best.value > 0)[:, 0]
+        if not len(rows):
+            return done
+        shift = _WEIGHT_BITS if self.most_rows > 1 else 0
+        rounded = {
+            i: torch.round(torch.ldexp(v[rows].double(), torch.tensor(self.exponents[i]))).clamp(-_MULTIPLIER_LIMIT, _MULTIPLIER_LIMIT)
+            for i, v in best.m.items()
+        }
+        exact = {i: torch.ldexp(v, torch.tensor(-self.exponents[i])) for i, v in rounded.items()}
+        chosen = [nodes[i] for i in rows.tolist()]
+        objective = self._objective_of(chosen, torch.float64)
+        weight = torch.round(torch.ldexp(objective.weights(best.logits[rows].double()), torch.tensor(shift)))
+        w = torch.ldexp(weight, torch.tensor(-shift))
+        corners = {i: self.relaxation.corners(i, lo[rows], hi[rows], torch.float64) for i, (lo, hi) in tensors.items()}
+        forms = {t: (w[:, :, None] * f).sum(1) for t, f in objective.forms.items()}
+        part = None if inputs is None else tuple(side[rows.numpy()] for side in inputs)
+        with self.relaxation.box(part):
+            value = self.relaxation.evaluate(corners, exact, forms, (w * objective.constant).sum(1), gradient=False).value
+        good = (value > 1e-6).numpy() & (weight.sum(1) > 0).numpy()
+        for row in np.flatnonzero(good):
+            node = chosen[row]
+            node.kind, node.leaf = Kind.BOUND, len(self.leaf_weights)
+            self.leaf_weights.append(weight[row].numpy().astype(np.int64))
+            self.leaf_multipliers.append({i: v[row].numpy().astype(np.int32) for i, v in rounded.items()})
+            node.m, node.logits = {}, None
+        done[rows.numpy()[good]] = True
+        return done
+
+    def _excluded(self, ranges: Ranges, nodes: list[Node]) -> Any:
+        """Nodes of which one row cannot be met by the ranges of outputs and inputs."""
+        outputs, over = self.integer_rows
+        at = np.array([self.place[n.conjunction] for n in nodes])
+        least = -np.array([[row.bound for row in self._padded(n.conjunction)] for n in nodes], np.float64)
+        for rows, tensor in ((outputs, self.network.output.tensor), (over, 0)):
+            if rows.any():
+                lo, hi = (side[tensor].reshape(len(side[tensor]), 1, -1) for side in (ranges.lo, ranges.hi))
+                least = least + np.minimum(rows[at] * lo, rows[at] * hi).sum(axis=2)
+        return ((least > 0) & self.present.numpy()[at]).any(axis=1)
+
+    def _padded(self, conjunction: int) -> list[Any]:
+        rows = list(self.query.property.violation[conjunction])
+        return rows + [rows[0]] * (self.most_rows - len(rows))
+
+    # -- inputs --------------------------------------------------------------------------------------------------------
+
+    def _split_input(self, inputs: tuple[Any, ...], best: Ascent, row: int) -> tuple[int, int, int] | None:
+        """The middle of the input element that the bound leaves most to; None at a single input."""
+        lo, hi = inputs[0][row], inputs[1][row]
+        if not (lo < hi).any():
+            return None
+        weight = np.zeros(len(lo))
+        weight[self.relaxation.keep[0]] = best.over_x[row].abs().numpy()
+        element = int(((weight + 1e-9) * (hi - lo)).argmax())
+        return INPUT, element, int((lo[element] + hi[element]) >> 1)
+
+    def _at_a_point(self, node: Node, x: Int64Array) -> None:
+        """At a single input the ranges are exact: it violates, or they would have closed the node."""
+        x = x.reshape(self.network.input.tensor.shape)
+        if not violates(self.query, x[None])[0]:
+            raise InternalError("a single input neither violates the property nor is excluded by its own ranges: please report this")
+        self.witness = x
+
+    def _try(self, nodes: list[Node], best: Ascent, rows: Any, deadline: float | None) -> None:
+        """Look for a witness near the minimisers of the worst nodes."""
+        if not len(rows) or self.witness is not None:
+            return
+        order = rows[np.argsort(best.value.numpy()[rows], kind="stable")]
+        x = np.repeat(self.relaxation.reference[0].reshape(1, -1), len(nodes), axis=0)
+        x[:, self.relaxation.keep[0]] += np.rint(best.x.numpy()).astype(np.int64)
+        candidates = x[order].reshape(-1, *self.network.input.tensor.shape)
+        hit = np.flatnonzero(violates(self.query, candidates))
+        if len(hit):
+            self.witness = candidates[hit[0]]
+            return
+        budget = 6 if self.attacked < 60 else 1
+        for row in order[:budget]:
+            if self.attack is None or (deadline is not None and time.monotonic() > deadline):
+                return
+            self.attacked += 1
+            self.witness = self.attack(nodes[row].conjunction, x[row].reshape(self.network.input.tensor.shape))
+            if self.witness is not None:
+                return
+
+    # -- the proof -----------------------------------------------------------------------------------------------------
+
+    def _forest(self, root: Node) -> Forest:
+        """The tree below a root, in preorder."""
+        kinds, splits, leaves = [], [], []
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node.kind is None:
+                raise InternalError("a tree without an end was called closed: please report this")
+            kinds.append(int(node.kind))
+            if node.children is not None:
+                assert node.split is not None
+                splits.append(node.split)
+                stack += [node.children[1], node.children[0]]
+            elif node.kind is Kind.BOUND:
+                leaves.append(node.leaf)
+        split = np.array(splits, np.int64).reshape(-1, 3).T
+        shift = _WEIGHT_BITS if self.most_rows > 1 else 0
+        values, exponents = {}, {}
+        if leaves:
+            for index in self.leaf_multipliers[leaves[0]]:
+                unit = self.relaxation.units[index]
+                full = np.zeros((len(leaves), unit.size), np.int64)
+                full[:, unit.keep] = np.stack([self.leaf_multipliers[k][index] for k in leaves])
+                values[index], exponents[index] = full, self.exponents[index] - shift
+        weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.most_rows), np.int64)
+        return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
+
+
+def _rows(side: Any, rows: Any) -> Any:
+    return np.repeat(side, len(rows), axis=0) if len(side) == 1 else side[rows]
+
+
+def _multiplications(relaxation: Relaxation) -> int:
+    """Of one backward pass, about."""
+    total = 0
+    for maps in relaxation.maps[torch.float32]:
+        weight = getattr(maps, "weight", None)
+        if weight is not None:
+            total += weight.numel() * (1 if weight.dim() == 2 else 100)
+    return total
