@@ -1,8 +1,9 @@
 """Integer local search: move single elements of an input, several at once where that helps, until nothing improves.
 
-It starts from an input that a gradient search or a bound suggests, and works on the network itself, so that ties and saturated ties
-count as they do for the verdict. Outputs are compared before their last rounding where the last layer has an accumulator: whole
-plateaus of rounded outputs are flat.
+It starts from an input that a gradient search or a bound suggests. Moves are scored on the float32 stand-in, where a dense first layer lets a
+move change its accumulator by one column instead of running the network again; whatever looks like a violation is confirmed by the
+interpreter, so that ties and saturated ties count as they do for the verdict. Outputs are compared before their last rounding: whole plateaus of
+rounded outputs are flat.
 """
 
 from __future__ import annotations
@@ -11,73 +12,133 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from bvverify.attack.objective import Objective
-from bvverify.model.network import Network
-from bvverify.model.ops import Conv2d, Dense, Reshape, inputs
+from bvverify.attack.surrogate import Surrogate
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
-from bvverify.run import interpreter
+from bvverify.run.replay import violates
 
 _CHUNK = 1024
 _TIE_BREAK = 1e-3
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
 
 def polish(
     query: Query, conjunctions: Sequence[int], start: Int64Array, *, rounds: int = 40, deadline: float | None = None
 ) -> Int64Array | None:
     """A violating input near ``start`` (the input tensor's shape, inside the box), or None. Deterministic."""
-    objective = Objective.of(query, conjunctions)
-    lo, hi = query.box.lo.reshape(-1), query.box.hi.reshape(-1)
-    free = np.flatnonzero(lo < hi)
-    x = np.clip(start.reshape(-1), lo, hi)
-    score, violating = _score(query, objective, x[None])
-    if violating[0]:
-        return x.reshape(start.shape)
-    current = float(score[0])
-    for _ in range(rounds):
-        index, value = _moves(x, lo, hi, free)
-        if not len(index):
+    return Polisher(query, conjunctions).polish(start, rounds=rounds, deadline=deadline)
+
+
+class Polisher:
+    """Local search for some conjunctions (indices into the property's violation) of a query; what it prepares serves many starts."""
+
+    def __init__(self, query: Query, conjunctions: Sequence[int], surrogate: Surrogate | None = None) -> None:
+        self.query = query
+        self.surrogate = surrogate or Surrogate(query.network)
+        self.objective = Objective.of(query, conjunctions)
+        self.rows = torch.tensor(self.objective.outputs.T, dtype=torch.float32)
+        self.over = None if self.objective.inputs is None else torch.tensor(self.objective.inputs.T, dtype=torch.float32)
+        self.bound = torch.tensor(self.objective.bound, dtype=torch.float32)
+        self.starts = [int(s) for s in self.objective.starts[1:]]
+        self.dense = self.surrogate.first_dense() if self.over is None else None
+        self.lo, self.hi = query.box.lo.reshape(-1), query.box.hi.reshape(-1)
+        self.free = np.flatnonzero(self.lo < self.hi)
+        self.shape = query.network.input.tensor.shape
+
+    def polish(self, start: Int64Array, *, rounds: int = 40, deadline: float | None = None) -> Int64Array | None:
+        """A violating input near ``start``, or None."""
+        x = np.clip(start.reshape(-1), self.lo, self.hi)
+        if violates(self.query, x.reshape(1, *self.shape))[0]:
+            return x.reshape(self.shape)
+        scores, _ = self._score(x, np.zeros(1, np.int64), x[:1])
+        current = float(scores[0])
+        for _ in range(rounds):
+            index, value = self._moves(x)
+            if not len(index):
+                return None
+            scores, hit = self._score(x, index, value, deadline)
+            if hit is not None:
+                return hit
+            together = _combine(x, index, value, scores, current)
+            if not len(together):
+                return None
+            combined, hits = self._score_points(together)
+            hit = self._confirmed(together[hits])
+            if hit is not None:
+                return hit
+            best = int(combined.argmin())
+            if combined[best] >= current - 1e-6 or (deadline is not None and time.monotonic() > deadline):
+                return None
+            x, current = together[best], float(combined[best])
+        return None
+
+    def _moves(self, x: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Each free element to either end of its range, and by one step either way."""
+        free = self.free
+        index = np.tile(free, 4)
+        value = np.concatenate([self.lo[free], self.hi[free], np.minimum(x[free] + 1, self.hi[free]), np.maximum(x[free] - 1, self.lo[free])])
+        changes = value != x[index]
+        return index[changes], value[changes]
+
+    def _score(
+        self, x: Int64Array, index: Int64Array, value: Int64Array, deadline: float | None = None
+    ) -> tuple[np.ndarray, Int64Array | None]:
+        """The score of every move (element ``index[i]`` to ``value[i]``), and the first one that violates."""
+        scores = np.full(len(index), np.inf)
+        base = None if self.dense is None else self.surrogate.accumulate(self.dense, torch.tensor(x[None], dtype=torch.float32))
+        for start in range(0, len(index), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            if base is not None and self.dense is not None:
+                moved = torch.tensor(value[part] - x[index[part]], dtype=torch.float32)
+                acc = base + moved[:, None] * self.surrogate.columns(self.dense)[torch.from_numpy(index[part])]
+                scores[part], hits = self._rate(*self.surrogate.after(self.dense, acc), None)
+            else:
+                scores[part], hits = self._score_points(self._moved(x, index[part], value[part]))
+            if hits.any():
+                hit = self._confirmed(self._moved(x, index[part][hits], value[part][hits]))
+                if hit is not None:
+                    return scores, hit
+            if deadline is not None and time.monotonic() > deadline:
+                break
+        return scores, None
+
+    def _moved(self, x: Int64Array, index: Int64Array, value: Int64Array) -> Int64Array:
+        candidates = np.repeat(x[None], len(index), axis=0)
+        candidates[np.arange(len(candidates)), index] = value
+        return candidates
+
+    def _score_points(self, x: Int64Array) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of flat inputs, and which seem to violate."""
+        tensor = torch.tensor(x, dtype=torch.float32)
+        with torch.no_grad():
+            return self._rate(*self.surrogate(tensor.reshape(-1, *self.shape)), tensor)
+
+    def _rate(self, smooth: torch.Tensor, hard: torch.Tensor, x: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """How far outputs are from violating (small is near), and whether the rounded ones do."""
+        qtype = self.query.network.output_tensor.qtype
+        clipped, beyond, exact = (self._by_conjunction(y, x) for y in (smooth.clamp(qtype.lo, qtype.hi), smooth, hard))
+        return (clipped + _TIE_BREAK * beyond).amin(1).double().numpy(), (exact.amin(1) <= 0).numpy()
+
+    def _by_conjunction(self, y: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
+        value = y @ self.rows - self.bound
+        if self.over is not None and x is not None:
+            value = value + x @ self.over
+        if not self.starts:
+            return value.amax(1, keepdim=True)
+        if len(self.starts) == value.shape[1] - 1:
+            return value
+        return torch.stack([part.amax(1) for part in torch.tensor_split(value, self.starts, dim=1)], 1)
+
+    def _confirmed(self, candidates: Int64Array) -> Int64Array | None:
+        """The first of some flat inputs that violates, by the interpreter."""
+        if not len(candidates):
             return None
-        scores, hit = _score_moves(query, objective, x, index, value, deadline)
-        if hit is not None:
-            return hit.reshape(start.shape)
-        together = _combine(x, index, value, scores, current)
-        if not len(together):
-            return None
-        combined, violating = _score(query, objective, together)
-        if violating.any():
-            return together[int(violating.argmax())].reshape(start.shape)
-        best = int(combined.argmin())
-        if combined[best] >= current - 1e-9 or (deadline is not None and time.monotonic() > deadline):
-            return None
-        x, current = together[best], float(combined[best])
-    return None
-
-
-def _moves(x: Int64Array, lo: Int64Array, hi: Int64Array, free: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Each free element to either end of its range, and by one step either way."""
-    index = np.tile(free, 4)
-    value = np.concatenate([lo[free], hi[free], np.minimum(x[free] + 1, hi[free]), np.maximum(x[free] - 1, lo[free])])
-    changes = value != x[index]
-    return index[changes], value[changes]
-
-
-def _score_moves(
-    query: Query, objective: Objective, x: Int64Array, index: Int64Array, value: Int64Array, deadline: float | None
-) -> tuple[np.ndarray, Int64Array | None]:
-    """The score of every move, and the first input that violates."""
-    scores = np.full(len(index), np.inf)
-    for start in range(0, len(index), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        candidates = np.repeat(x[None], len(index[part]), axis=0)
-        candidates[np.arange(len(candidates)), index[part]] = value[part]
-        scores[part], violating = _score(query, objective, candidates)
-        if violating.any():
-            return scores, candidates[int(violating.argmax())]
-        if deadline is not None and time.monotonic() > deadline:
-            break
-    return scores, None
+        shaped = candidates.reshape(-1, *self.shape)
+        hits = np.flatnonzero(violates(self.query, shaped))
+        return shaped[hits[0]] if len(hits) else None
 
 
 def _combine(x: Int64Array, index: Int64Array, value: Int64Array, scores: np.ndarray, current: float) -> Int64Array:
@@ -86,36 +147,8 @@ def _combine(x: Int64Array, index: Int64Array, value: Int64Array, scores: np.nda
     order = order[scores[order] < current][:256]
     _, first = np.unique(index[order], return_index=True)
     order = order[np.sort(first)]
-    counts = sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, len(order)) if 0 < n <= len(order)})
+    counts = sorted({n for n in (*_SIZES, len(order)) if 0 < n <= len(order)})
     together = np.repeat(x[None], len(counts), axis=0)
     for row, count in enumerate(counts):
         together[row, index[order[:count]]] = value[order[:count]]
     return together
-
-
-def _score(query: Query, objective: Objective, x: Int64Array) -> tuple[np.ndarray, np.ndarray]:
-    """How far each of a batch of flat inputs is from violating, and whether it does (exactly)."""
-    smooth, y = _outputs(query.network, x)
-    violating = query.property.violated(x, y)
-    lo, hi = query.network.output_tensor.qtype.lo, query.network.output_tensor.qtype.hi
-    clipped = objective.by_conjunction(x.astype(np.float64), np.clip(smooth, lo, hi))
-    beyond = objective.by_conjunction(x.astype(np.float64), smooth)
-    return (clipped + _TIE_BREAK * beyond).min(axis=1), violating
-
-
-def _outputs(network: Network, x: Int64Array) -> tuple[np.ndarray, Int64Array]:
-    """Outputs before the last rounding (float64) and after it, both (batch, outputs)."""
-    tensors = interpreter.trace(network, x.reshape(len(x), *network.input.tensor.shape))
-    y = tensors[network.output.tensor].reshape(len(x), -1)
-    tensor = network.output.tensor
-    while tensor > 0 and isinstance(network.ops[tensor - 1], Reshape):
-        tensor = inputs(network.ops[tensor - 1])[0]
-    op = network.ops[tensor - 1] if tensor > 0 else None
-    if not isinstance(op, Dense | Conv2d) or op.staircase.thresholds.shape[1] < 2:
-        return y.astype(np.float64), y
-    acc = interpreter.accumulate(op, tensors[op.x]).astype(np.float64)
-    t = op.staircase.thresholds.astype(np.float64)
-    shape = (-1,) + (1,) * (acc.ndim - 2)
-    step = ((t[:, -1] - t[:, 0]) / (t.shape[1] - 1)).reshape(shape)
-    line = op.staircase.lo + 0.5 + (acc - t[:, 0].reshape(shape)) / np.maximum(step, 1e-9)
-    return line.reshape(len(x), -1), y

@@ -101,6 +101,43 @@ class Surrogate:
                 smooth = line
         return smooth.flatten(1), tensors[self.network.output.tensor].flatten(1)
 
+    def first_dense(self) -> int | None:
+        """The dense operation that alone reads the input (through reshapes), if there is one: its accumulator moves by a column a move."""
+        tensor = 0
+        while True:
+            readers = [i for i, op in enumerate(self.network.ops) if tensor in inputs(op)]
+            if len(readers) != 1 or tensor == self.network.output.tensor:
+                return None
+            match self.network.ops[readers[0]]:
+                case Reshape():
+                    tensor = readers[0] + 1
+                case Dense():
+                    return readers[0]
+                case _:
+                    return None
+
+    def accumulate(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        """The accumulator of dense operation ``index`` for its flat inputs (batch, inputs)."""
+        op = self.network.ops[index]
+        assert isinstance(op, Dense)
+        return functional.linear(x - op.input_zero_point, self._weights[index], self._biases[index])
+
+    def columns(self, index: int) -> torch.Tensor:
+        """What each input element adds to the accumulators of dense operation ``index``: (inputs, outputs)."""
+        return self._weights[index].T
+
+    def after(self, index: int, acc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As a call, from the accumulator of dense operation ``index`` on; no gradient passes."""
+        network, ramp = self.network, self._ramps[index]
+        line = ramp.line(acc)
+        tensors = {index + 1: line.floor().clamp(ramp.lo, ramp.hi)}
+        smooth = line
+        for later, op in enumerate(network.ops[index + 1 :], index + 1):
+            tensors[later + 1], line = self._step(later, op, [tensors[i] for i in inputs(op)])
+            if later + 1 == network.output.tensor:
+                smooth = line
+        return smooth.flatten(1), tensors[network.output.tensor].flatten(1)
+
     def _prepare(self, index: int, op: Op) -> None:
         match op:
             case Dense() | Conv2d():

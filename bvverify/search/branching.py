@@ -78,7 +78,14 @@ def _steps(unit: Unit, l: Tensor, u: Tensor, a: Tensor, c: Tensor, z: Tensor) ->
     nearer_above = (threshold(level) - a) < (a - threshold(level - 1))
     nearest = torch.where(nearer_above | (level <= first), level, level - 1)
     out = []
-    for k in (torch.zeros_like(level), torch.full_like(level, steps - 1), nearest):
+    import os
+    mode = os.environ.get("MODE", "mix")
+    ks = [torch.zeros_like(level), torch.full_like(level, steps - 1)]
+    if mode == "mix":
+        ks.append(nearest)
+    else:
+        out.append((torch.where((gap >= 0) & (last > first), 1e-9 * gap.clamp(min=0) + 1e-12, -1.0), where, threshold((first + last) // 2) - 1))
+    for k in ks:
         inside = (k >= first) & (k < last) & (gap >= 0)
         t = threshold(k)
         left = a <= t - 1

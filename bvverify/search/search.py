@@ -27,7 +27,8 @@ from bvverify.search.branching import choose
 from bvverify.search.root import Root
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
-NODE_SETTINGS = Settings(steps=30, rate=0.2, decay=0.92)
+import os
+NODE_SETTINGS = Settings(steps=int(os.environ.get("ST","30")), rate=float(os.environ.get("LR","0.2")), decay=float(os.environ.get("DC","0.92")))
 _TARGET = 1e-3
 _WEIGHT_BITS = 12
 _MULTIPLIER_LIMIT = (1 << 31) - 1
