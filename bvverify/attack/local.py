@@ -79,7 +79,9 @@ class Polisher:
         """Each free element to either end of its range, and by one step either way."""
         free = self.free
         index = np.tile(free, 4)
-        value = np.concatenate([self.lo[free], self.hi[free], np.minimum(x[free] + 1, self.hi[free]), np.maximum(x[free] - 1, self.lo[free])])
+        value = np.concatenate(
+            [self.lo[free], self.hi[free], np.minimum(x[free] + 1, self.hi[free]), np.maximum(x[free] - 1, self.lo[free])]
+        )
         changes = value != x[index]
         return index[changes], value[changes]
 

@@ -184,7 +184,9 @@ class Relaxation:
                 one = torch.ones(size, dtype=torch.float64)
                 empty = torch.zeros((1, 0), dtype=torch.int64)
                 table = torch.from_numpy(op.table.copy())
-                return Unit(keep, size, 0, empty, empty, one * 0, torch.from_numpy(a0), torch.from_numpy(z0), one, (0, 0), table, op.input_lo)
+                return Unit(
+                    keep, size, 0, empty, empty, one * 0, torch.from_numpy(a0), torch.from_numpy(z0), one, (0, 0), table, op.input_lo
+                )
             case _:
                 return None
         return _of_stairs(made, keep, size, shape, a0, z0, isinstance(op, Dense))
@@ -322,9 +324,7 @@ class Relaxation:
         residual[index] = (values[:, 1:] - so_far[:, :-1] - a).flatten(1)
         return so_far[:, -1]
 
-    def ascend(
-        self, corners: dict[int, Corners], m: dict[int, Tensor], logits: Tensor, objective: Objective, settings: Settings
-    ) -> Ascent:
+    def ascend(self, corners: dict[int, Corners], m: dict[int, Tensor], logits: Tensor, objective: Objective, settings: Settings) -> Ascent:
         """Climb from multipliers ``m`` (rows, n) and row weights' logits; keeps the best of each row."""
         m = {index: v.clone() for index, v in m.items() if index in corners}
         logits = logits.clone()

@@ -18,7 +18,7 @@ from bvverify.certify.dual import Dual, Scaled, lower
 from bvverify.certify.exact import narrow
 from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, TooLarge, propagate
 from bvverify.model.certificate import INPUT, Certificate, Forest, Kind, Multipliers, Tightening, units
-from bvverify.model.ops import Conv2d, Dense, inputs
+from bvverify.model.ops import Conv2d, Dense
 from bvverify.model.query import Query
 
 _ROWS = 256

@@ -26,7 +26,6 @@ from bvverify.model.ops import (
     MaxPool,
     Op,
     Reshape,
-    SequentialFloat32,
     SumThenRequantise,
     Transpose,
     inputs,

@@ -10,6 +10,7 @@ import z3
 
 from bvverify.bounds.interval import Bounds
 from bvverify.encode import add, linear, pool, table
+from bvverify.encode.linear import Side
 from bvverify.encode.values import Value, at_width, const, weighted_sum, width
 from bvverify.model.ops import Add, AvgPool, Clamp, Concat, Conv2d, Dense, Lookup, MaxPool, Op, Reshape, Transpose, inputs
 from bvverify.model.query import Linear, Query
@@ -28,8 +29,12 @@ class Encoding:
     violation: Any
 
 
-def encode(query: Query, bounds: Bounds) -> Encoding:
-    """Encode a question; ``bounds`` are sound for its box and give the widths."""
+def encode(query: Query, bounds: Bounds, *, part: bool = False) -> Encoding:
+    """Encode a question; ``bounds`` give the widths and are sound for its box.
+
+    With ``part`` they describe a part of the box instead: dense layers and convolutions are constrained to their ranges, and the question
+    is about the inputs that meet them.
+    """
     network = query.network
     lo, hi = query.box.lo.ravel(), query.box.hi.ravel()
     first, constraints = np.empty(lo.size, object), []
@@ -42,25 +47,26 @@ def encode(query: Query, bounds: Bounds) -> Encoding:
         first[i] = Value(variable, low, high)
         constraints += [variable >= z3.BitVecVal(low, bits), variable <= z3.BitVecVal(high, bits)]
     tensors = [first.reshape(query.box.lo.shape)]
+    side: Side = constraints if part else None
     for index, op in enumerate(network.ops):
-        made = _operation(op, [tensors[i] for i in inputs(op)], bounds.acc_lo[index], bounds.acc_hi[index])
+        made = _operation(op, [tensors[i] for i in inputs(op)], bounds.acc_lo[index], bounds.acc_hi[index], side)
         tensors.append(made)
     x, y = list(tensors[0].flat), list(tensors[network.output.tensor].flat)
     cases = [z3.And(*(_row(row, x, y) for row in conjunction)) for conjunction in query.property.violation]
     return Encoding(tensors, constraints, z3.Or(*cases) if cases else z3.BoolVal(False))
 
 
-def _operation(op: Op, xs: list[AnyArray], acc_lo: Int64Array | None, acc_hi: Int64Array | None) -> AnyArray:
+def _operation(op: Op, xs: list[AnyArray], acc_lo: Int64Array | None, acc_hi: Int64Array | None, side: Side) -> AnyArray:
     x = xs[0]
     match op:
         case Dense():
             assert acc_lo is not None
             assert acc_hi is not None
-            return linear.dense(op, x, acc_lo, acc_hi)
+            return linear.dense(op, x, acc_lo, acc_hi, side)
         case Conv2d():
             assert acc_lo is not None
             assert acc_hi is not None
-            return linear.conv2d(op, x, acc_lo, acc_hi)
+            return linear.conv2d(op, x, acc_lo, acc_hi, side)
         case Add():
             return add.add(op, xs[0], xs[1])
         case AvgPool():

@@ -1,8 +1,8 @@
 """Where to split: the threshold whose two sides should gain most at the relaxation's minimiser.
 
 For each unit the minimiser has an average accumulator a and result z that need not lie on the staircase: the gap is what the relaxation gains
-by that. Of the units with the largest gaps, three thresholds are scored: the two kinks (where the staircase leaves its lower and reaches its upper
-saturation: a ReLU's phase, a clip) and the one nearest to a. The score is the gain of the side that holds a, the lower hull
+by that. Of the units with the largest gaps the two kinks are scored (where the staircase leaves its lower and reaches its upper saturation: a
+ReLU's phase, a clip); thresholds between them only where no kink is left, since between its kinks a staircase is nearly a line. The score is the gain of the side that holds a, the lower hull
 of ``c * z`` at a after the split minus before, plus half the distance that the other side is forced to move, in output steps.
 """
 
@@ -75,17 +75,10 @@ def _steps(unit: Unit, l: Tensor, u: Tensor, a: Tensor, c: Tensor, z: Tensor) ->
         return unit.early[group, k.clamp(0, steps - 1)]
 
     base = _hull(threshold, l, u, first, last, a, c)
-    nearer_above = (threshold(level) - a) < (a - threshold(level - 1))
-    nearest = torch.where(nearer_above | (level <= first), level, level - 1)
-    out = []
-    import os
-    mode = os.environ.get("MODE", "mix")
-    ks = [torch.zeros_like(level), torch.full_like(level, steps - 1)]
-    if mode == "mix":
-        ks.append(nearest)
-    else:
-        out.append((torch.where((gap >= 0) & (last > first), 1e-9 * gap.clamp(min=0) + 1e-12, -1.0), where, threshold((first + last) // 2) - 1))
-    for k in ks:
+    # Where no kink is left: the middle of the levels, behind every kink.
+    middle = threshold((first + last) // 2)
+    out = [(torch.where((gap >= 0) & (last > first) & (l < middle) & (middle <= u), 1e-9 * gap + 1e-12, -1.0), where, middle - 1)]
+    for k in (torch.zeros_like(level), torch.full_like(level, steps - 1)):
         inside = (k >= first) & (k < last) & (gap >= 0)
         t = threshold(k)
         left = a <= t - 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from bvverify.bounds import linear
 from bvverify.bounds.interval import Bounds
 from bvverify.bounds.lagrange import Objective, Relaxation, Settings, exponents_for
 from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, propagate
-from bvverify.model.certificate import Multipliers, Tightening, units
+from bvverify.model.certificate import Tightening, units
+from bvverify.model.network import Network
 from bvverify.model.ops import AvgPool, Conv2d, Dense, inputs
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
@@ -57,13 +59,24 @@ class Root:
 
     def bounds(self) -> Bounds:
         """The ranges as the numpy stages hold them."""
-        network, ranges = self.query.network, self.ranges
-        acc: list[tuple[Int64Array | None, Int64Array | None]] = []
-        for index, op in enumerate(network.ops):
-            known = index in ranges.acc and isinstance(op, Dense | Conv2d | AvgPool)
+        return bounds_of(self.query.network, self.ranges, 0)
+
+
+def bounds_of(network: Network, ranges: Ranges, row: int) -> Bounds:
+    """One row of ranges as the numpy stages and the encoding hold them."""
+
+    def one(side: Any) -> Int64Array:
+        return np.asarray(side[row if len(side) > 1 else 0])
+
+    acc: list[tuple[Int64Array | None, Int64Array | None]] = []
+    for index, op in enumerate(network.ops):
+        if index in ranges.acc and isinstance(op, Dense | Conv2d | AvgPool):
             shape = network.tensors[index + 1].shape
-            acc.append(tuple(side[0].reshape(shape) for side in ranges.acc[index]) if known else (None, None))  # type: ignore[arg-type]
-        return Bounds(tuple(x[0] for x in ranges.lo), tuple(x[0] for x in ranges.hi), tuple(a for a, _ in acc), tuple(b for _, b in acc))
+            acc.append((one(ranges.acc[index][0]).reshape(shape), one(ranges.acc[index][1]).reshape(shape)))
+        else:
+            acc.append((None, None))
+    lows, highs = tuple(one(x) for x in ranges.lo), tuple(one(x) for x in ranges.hi)
+    return Bounds(lows, highs, tuple(a for a, _ in acc), tuple(b for _, b in acc))
 
 
 def limits(query: Query, tightenings: list[Tightening]) -> Limits:
@@ -114,7 +127,9 @@ def _tighten(
     objective = Objective({source: form}, constant, torch.ones_like(constant, dtype=torch.bool))
     corners32, corners64 = (
         {
-            i: relaxation.corners(i, *(torch.from_numpy(side[:, relaxation.units[i].keep]).expand(len(sign), -1) for side in root.ranges.acc[i]), d)
+            i: relaxation.corners(
+                i, *(torch.from_numpy(side[:, relaxation.units[i].keep]).expand(len(sign), -1) for side in root.ranges.acc[i]), d
+            )
             for i in relaxation.units
             if i < index
         }
@@ -134,8 +149,3 @@ def _tighten(
     if not len(better):
         return None
     return Tightening(index, start.unit[better], start.upper[better], claim[better], rounded.at(better))
-
-
-def scaled(multipliers: Multipliers, by: int) -> Multipliers:
-    """The same integers at exponents lowered by ``by``: multipliers times ``2^by``."""
-    return Multipliers(multipliers.rows, multipliers.values, {op: e - by for op, e in multipliers.exponents.items()})

@@ -12,31 +12,37 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from bvverify.bounds.interval import Bounds
 from bvverify.bounds.lagrange import Ascent, Objective, Relaxation, Settings, Tensor, exponents_for
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
+from bvverify.model.query import Box
 from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 from bvverify.search.branching import choose
-from bvverify.search.root import Root
+from bvverify.search.root import Root, bounds_of
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
-import os
-NODE_SETTINGS = Settings(steps=int(os.environ.get("ST","30")), rate=float(os.environ.get("LR","0.2")), decay=float(os.environ.get("DC","0.92")))
+NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
+"""With 30 steps, or a rate that falls faster, the same tasks take 5 to 30 times as many nodes: a split pays only once its bound has settled."""
 _TARGET = 1e-3
 _WEIGHT_BITS = 12
+_FEW_INPUTS = 12.0
+"""Bits of a box that is split rather than given to a solver: what is split is checked."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
 _WORK = 4 * 10**7
 """Multiplications of a batch, about: what bounds the time between two looks at the clock."""
 
 Attack = Callable[[int, Int64Array], Int64Array | None]
 """Tries to find a witness for a conjunction near an input; called with inputs of the worst nodes."""
+Solver = Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]
+"""Asks a solver about a conjunction on a part of the box: refuted, an input, or nothing."""
 Report = Callable[[str], None]
 
 
@@ -67,19 +73,27 @@ class Outcome:
     open: int
     bound: float
     """The worst bound of an open node, in units of the violation's rows (negative: not yet excluded); infinite with none open."""
-    solver_leaves: int = 0
+    conjunctions: tuple[int, ...]
+    """Those with an open node."""
 
 
 class Search:
     """The search for a root and some conjunctions; ``run`` can be called again with a later deadline."""
 
-    def __init__(self, root: Root, conjunctions: Sequence[int], attack: Attack | None = None, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        root: Root,
+        conjunctions: Sequence[int],
+        attack: Attack | None = None,
+        solver: Solver | None = None,
+        report: Report | None = None,
+    ) -> None:
         self.root, self.query, self.network = root, root.query, root.query.network
-        self.attack, self.report = attack, report or (lambda _line: None)
+        self.attack, self.solver, self.report = attack, solver, report or (lambda _line: None)
         self.relaxation: Relaxation = root.relaxation()
         self.claims = root.limits()
         self.open: list[tuple[float, int, Node]] = []
-        self.nodes, self.attacked = 0, 0
+        self.nodes, self.attacked, self.asked = 0, 0, 0
         self.leaf_multipliers: list[dict[int, Int64Array]] = []
         self.leaf_weights: list[Int64Array] = []
         self.exponents: dict[int, int] = {}
@@ -103,7 +117,8 @@ class Search:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][0]:.3g}")
         done = not self.open and self.witness is None
         trees = {i: self._forest(node) for i, node in self.trees.items()} if done else None
-        return Outcome(self.witness, trees, self.nodes, len(self.open), self.open[0][0] if self.open else np.inf)
+        still = tuple(sorted({node.conjunction for *_, node in self.open}))
+        return Outcome(self.witness, trees, self.nodes, len(self.open), self.open[0][0] if self.open else np.inf, still)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -238,8 +253,10 @@ class Search:
             node.m, node.logits = {i: v[row] for i, v in best.m.items()}, best.logits[row]
             if choice is not None and float(choice.score[row]) > 0:
                 node.split = int(choice.op[row]), int(choice.unit[row]), int(choice.value[row])
-            else:
+            elif not self._ask(node, ranges, inputs, int(rest[row]), int(row)):
                 node.split = self._split_input(inputs, best, int(row))
+            if node.kind is Kind.SOLVER or self.witness is not None:
+                continue
             if node.split is None:
                 self._at_a_point(node, inputs[0][row])
                 continue
@@ -323,6 +340,21 @@ class Search:
         return rows + [rows[0]] * (self.most_rows - len(rows))
 
     # -- inputs --------------------------------------------------------------------------------------------------------
+
+    def _ask(self, node: Node, ranges: Ranges, inputs: tuple[Any, ...], row: int, among: int) -> bool:
+        """Every unit is settled: ask the solver, unless the inputs that are left are few. Whether the node needs no more."""
+        lo, hi = inputs[0][among], inputs[1][among]
+        if self.solver is None or float(np.log2(hi - lo + 1.0).sum()) < _FEW_INPUTS:
+            return False
+        self.asked += 1
+        shape = self.query.box.lo.shape
+        answer = self.solver(node.conjunction, bounds_of(self.network, ranges, row), Box.of(lo.reshape(shape), hi.reshape(shape)))
+        if isinstance(answer, np.ndarray):
+            self.witness = answer
+            return True
+        if answer == "unsat":
+            node.kind = Kind.SOLVER
+        return answer == "unsat"
 
     def _split_input(self, inputs: tuple[Any, ...], best: Ascent, row: int) -> tuple[int, int, int] | None:
         """The middle of the input element that the bound leaves most to; None at a single input."""

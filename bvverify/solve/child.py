@@ -11,14 +11,14 @@ from typing import Any
 
 def main() -> None:
     """Encode, solve, answer."""
-    query, bounds, seed, memory_mb, dump = pickle.load(sys.stdin.buffer)
+    query, bounds, seed, memory_mb, dump, part = pickle.load(sys.stdin.buffer)
     _limit(memory_mb)
     import z3
 
     from bvverify.encode.network import encode
     from bvverify.encode.smt2 import script, solver
 
-    encoding = encode(query, bounds)
+    encoding = encode(query, bounds, part=part)
     if dump is not None:
         Path(dump).write_text(script(query, encoding))
     question: Any = solver(query, encoding)

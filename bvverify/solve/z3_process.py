@@ -37,14 +37,23 @@ class SolverAnswer:
 
 
 def solve(
-    query: Query, bounds: Bounds, *, timeout: float | None = None, memory_mb: int = 4096, seed: int = 0, dump: Path | None = None
+    query: Query,
+    bounds: Bounds,
+    *,
+    timeout: float | None = None,
+    memory_mb: int = 4096,
+    seed: int = 0,
+    dump: Path | None = None,
+    part: bool = False,
 ) -> SolverAnswer:
     """Ask Z3 whether an input of the box violates the property. ``bounds`` are sound for the box and give the widths.
+
+    With ``part`` they describe a part of the box, and the question is about that (``bvverify.encode.network``).
 
     ``InternalError`` when the child breaks its protocol; running out of time or memory is an ``unknown`` that says so.
     """
     started = time.monotonic()
-    job = pickle.dumps((query, bounds, seed, memory_mb, None if dump is None else str(dump)))
+    job = pickle.dumps((query, bounds, seed, memory_mb, None if dump is None else str(dump), part))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     child = subprocess.Popen(
         [sys.executable, "-m", "bvverify.solve.child"],
