@@ -1,7 +1,8 @@
-"""The pipeline, as a list of stages: clean input, interval, linear, attack, solver.
+"""The pipeline, as a list of stages: clean input, interval, linear, root, attack, search, solver.
 
 Each stage is a function of the state; it decides, narrows what is open, or passes. *Falsified* goes through ``run.replay`` and nothing
-else, *verified* rests on exact integer bounds or on the solver's ``unsat``; a contradiction between the two raises ``InternalError``.
+else. *Verified* leaves a certificate that the kernel (``bvverify.certify``) has accepted; a contradiction between any two of
+them raises ``InternalError``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,16 +22,23 @@ from bvverify.bounds import exclude, interval, linear
 from bvverify.bounds.interval import Bounds
 from bvverify.errors import InternalError, UsageError
 from bvverify.model import box
+from bvverify.model.certificate import Certificate, Forest, Kind, Tightening
 from bvverify.model.network import Network
-from bvverify.model.query import Property, Query
-from bvverify.model.result import Result, StageReport, Verdict, Witness
+from bvverify.model.query import Box, Property, Query
+from bvverify.model.result import CheckReport, Result, StageReport, Verdict, Witness
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter, replay
+from bvverify.search import proof
+
+if TYPE_CHECKING:
+    from bvverify.search.search import Outcome as SearchOutcome
+    from bvverify.search.search import Search
 
 Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
-STAGES = ("clean input", "interval", "linear", "attack", "solver")
+_LEAF_SECONDS = 5.0
+STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,8 @@ class Options:
 
     ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits the solver's process. ``stages`` restricts
     the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone. ``dump`` is a
-    file that receives the solver's question as SMT-LIB 2.
+    file that receives the solver's question as SMT-LIB 2. ``check`` False leaves the kernel out, which the result records;
+    ``most_nodes`` ends the search early; ``threads`` is for one search (batches have one each).
     """
 
     engine: Literal["auto", "smt"] = "auto"
@@ -49,6 +58,9 @@ class Options:
     stages: frozenset[str] | None = None
     dump: Path | None = None
     runtimes: bool = True
+    check: bool = True
+    most_nodes: int | None = None
+    threads: int = 1
 
 
 @dataclass(slots=True)
@@ -61,8 +73,18 @@ class State:
     deadline: float | None
     open: list[int]
     bounds: Bounds | None = None
+    tightenings: list[Tightening] = field(default_factory=list)
+    trees: dict[int, Forest] = field(default_factory=dict)
+    searching: Search | None = None
     reports: list[StageReport] = field(default_factory=list)
     reason: str = ""
+    detail: str = ""
+
+    def close_by_interval(self, bounds: Bounds) -> None:
+        """Take what intervals exclude off the list of what is open."""
+        left = exclude.by_interval(self.query, bounds, self.open)
+        self.trees |= {i: proof.interval_leaf() for i in self.open if i not in left}
+        self.open = left
 
     def remaining(self) -> float | None:
         """Seconds left, or None without a limit."""
@@ -99,8 +121,11 @@ def decide_all(queries: Sequence[Query], options: Options | None = None, progres
         if result.verdict is Verdict.FALSIFIED:
             break
     worst = min(results, key=lambda r: r.verdict)
+    certificates = tuple(r.certificates[0] for r in results if r.certificates)
     stages = tuple(report for result in results for report in result.stages)
-    return replace(worst, seconds=time.monotonic() - started, stages=stages)
+    checks = [r.checked for r in results]
+    checked = None if None in checks else CheckReport.total([c for c in checks if c is not None])
+    return replace(worst, seconds=time.monotonic() - started, stages=stages, certificates=certificates, checked=checked)
 
 
 def robustness_query(network: Network, x: Int64Array, radius: int, label: int | None = None) -> Query:
@@ -128,7 +153,9 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
         "clean input": _clean_input,
         "interval": _interval,
         "linear": _linear,
+        "root": _root,
         "attack": _attack,
+        "search": _search,
         "solver": _solver,
     }
     for name in names:
@@ -140,7 +167,8 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
         begun = time.monotonic()
         outcome = stages[name](state)
         verdict = None if outcome is None else Verdict.VERIFIED if outcome == "verified" else Verdict.FALSIFIED
-        detail = f"{len(state.open)} of {len(query.property.violation)} violations left open"
+        detail = state.detail or f"{len(state.open)} of {len(query.property.violation)} violations left open"
+        state.detail = ""
         state.reports.append(StageReport(name, time.monotonic() - begun, verdict, detail))
         if isinstance(outcome, Witness):
             _cross_check(state, outcome)
@@ -149,7 +177,9 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
             )
             return _result(state, Verdict.FALSIFIED, name, reason, started, outcome)
         if outcome == "verified":
-            return _result(state, Verdict.VERIFIED, name, _PROVED_BY[name], started)
+            made = proof.certificate(query, state.tightenings, [state.trees[i] for i in range(len(query.property.violation))])
+            checked = _checked(state, made) if options.check else None
+            return _result(state, Verdict.VERIFIED, name, _PROVED_BY[name], started, certificate=made, checked=checked)
     reason = state.reason or "no stage decided"
     return _result(state, Verdict.UNKNOWN, state.reports[-1].stage if state.reports else "none", reason, started)
 
@@ -157,6 +187,8 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
 _PROVED_BY = {
     "interval": "exact integer intervals exclude every violation",
     "linear": "exact integer linear bounds exclude every violation",
+    "root": "Lagrangian bounds on the whole box exclude every violation",
+    "search": "branch and bound excludes every violation",
     "solver": "the bit-vector solver answers unsat",
 }
 
@@ -174,21 +206,123 @@ def _interval(state: State) -> Outcome:
     state.bounds = interval.propagate(state.query.network, state.query.box)
     if state.options.engine == "smt":
         return None  # the widths only; deciding is the solver's
-    state.open = exclude.by_interval(state.query, state.bounds, state.open)
+    state.close_by_interval(state.bounds)
     return None if state.open else "verified"
 
 
 def _linear(state: State) -> Outcome:
     query = state.query
     known = state.bounds or interval.propagate(query.network, query.box)
-    state.bounds = linear.tighten(query.network, query.box, known)
-    state.open = exclude.by_interval(query, state.bounds, state.open)
-    state.open = exclude.by_linear(query, state.bounds, state.open)
+    state.bounds, state.tightenings = linear.tighten(query.network, query.box, known)
+    state.close_by_interval(state.bounds)
+    excluded = exclude.by_linear(query, state.bounds, state.open)
+    for i, why in excluded.items():
+        weight = np.zeros(len(query.property.violation[i]), np.int64)
+        weight[why.row] = 1
+        state.trees[i] = proof.bound_leaf(weight, why.multipliers)
+    state.open = [i for i in state.open if i not in excluded]
     return None if state.open else "verified"
 
 
+def _root(state: State) -> Outcome:
+    """The bounds of all layers and of the violations, on the whole box, by Lagrangian ascent."""
+    # Imported here and below: torch takes longer to import than most properties take to decide.
+    import torch
+
+    from bvverify.search.root import Root, tighten
+    from bvverify.search.search import Search
+
+    torch.set_num_threads(state.options.threads)
+    query = state.query
+    root = Root.of(query, state.tightenings)
+    tighten(root, state.deadline)
+    state.tightenings, state.bounds = root.tightenings, root.bounds()
+    state.close_by_interval(state.bounds)
+    if not state.open:
+        return "verified"
+    state.searching = Search(root, state.open, _node_attack(state), _leaf_solver(state), lambda line: state.progress("search", line))
+    return _after_search(state, state.searching.run(state.deadline, 0))
+
+
+def _search(state: State) -> Outcome:
+    """Branch and bound from the root, until everything is closed or something runs out."""
+    if state.searching is None:
+        outcome = _root(state)
+        if outcome is not None or state.searching is None:
+            return outcome
+    outcome = _after_search(state, state.searching.run(state.deadline, state.options.most_nodes))
+    if outcome is None:
+        ran_out = "the limit of nodes" if state.deadline is None or time.monotonic() < state.deadline else "the time limit"
+        state.reason = f"{ran_out} ran out in the search: {state.detail}"
+    return outcome
+
+
+def _after_search(state: State, outcome: SearchOutcome) -> Outcome:
+    if outcome.witness is not None:
+        return replay.witness(state.query, outcome.witness, runtimes=state.options.runtimes)
+    if outcome.trees is not None:
+        state.trees |= outcome.trees
+        state.detail = f"{outcome.nodes} nodes"
+        state.open = []
+        return "verified"
+    state.detail = (
+        f"{outcome.nodes} nodes, {outcome.open} open in {len(outcome.conjunctions)} of {len(state.query.property.violation)} violations, "
+        f"worst bound {outcome.bound:.3g} (above 0 is closed)"
+    )
+    return None
+
+
+def _node_attack(state: State) -> Callable[[int, Int64Array], Int64Array | None]:
+    """Local search around the minimisers of nodes, for the conjunction of the node."""
+    from bvverify.attack.local import Polisher
+    from bvverify.attack.surrogate import Surrogate
+
+    surrogate = Surrogate(state.query.network)
+    polishers: dict[int, Polisher] = {}
+
+    def attack(conjunction: int, x: Int64Array) -> Int64Array | None:
+        if conjunction not in polishers:
+            polishers[conjunction] = Polisher(state.query, [conjunction], surrogate)
+        return polishers[conjunction].polish(x, rounds=30, deadline=state.deadline)
+
+    return attack
+
+
+def _leaf_solver(state: State) -> Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]:
+    """The bit-vector solver for parts of the box in which no neuron is left to split; a few seconds each."""
+    query, options = state.query, state.options
+
+    def ask(conjunction: int, bounds: Bounds, part: Box) -> Literal["unsat"] | Int64Array | None:
+        from bvverify.solve import solve
+
+        left = state.remaining()
+        limit = _LEAF_SECONDS if left is None else max(min(_LEAF_SECONDS, left / 4), 0.1)
+        narrowed = Query(query.network, part, _only(query.property, [conjunction]))
+        answer = solve(narrowed, bounds, timeout=limit, memory_mb=options.memory_mb, seed=options.seed, part=True)
+        if answer.status == "sat":
+            return answer.x
+        return "unsat" if answer.status == "unsat" else None
+
+    return ask
+
+
+def _checked(state: State, made: Certificate) -> CheckReport:
+    """The kernel's word on a certificate; a rejection is a bug in bvverify."""
+    from bvverify.certify import kernel
+
+    state.progress("check", "the kernel checks the certificate")
+    begun = time.monotonic()
+    try:
+        report = kernel.check(made, state.query)
+    except kernel.Rejected as rejected:
+        raise InternalError(f"the kernel rejects our own certificate: {rejected}; please report this") from None
+    leaves = report.leaves
+    detail = f"{report.claims} claims, {sum(leaves.values())} leaves"
+    state.reports.append(StageReport("check", time.monotonic() - begun, None, detail))
+    return CheckReport(report.claims, report.splits, *(leaves[k] for k in (Kind.INTERVAL, Kind.BOUND, Kind.SOLVER)))
+
+
 def _attack(state: State) -> Outcome:
-    # Imported here: torch takes longer to import than most properties take to decide.
     from bvverify.attack import gradient, local
 
     query, options = state.query, state.options
@@ -219,6 +353,7 @@ def _solver(state: State) -> Outcome:
     answer = solve(narrowed, known, timeout=left, memory_mb=options.memory_mb, seed=options.seed, dump=options.dump)
     match answer.status:
         case "unsat":
+            state.trees |= {i: proof.solver_leaf() for i in state.open}
             return "verified"
         case "sat":
             if answer.x is None:
@@ -243,7 +378,16 @@ def _cross_check(state: State, witness: Witness) -> None:
         raise InternalError("a replayed witness violates what the bounds had excluded: please report this")
 
 
-def _result(state: State, verdict: Verdict, stage: str, reason: str, started: float, witness: Witness | None = None) -> Result:
+def _result(
+    state: State,
+    verdict: Verdict,
+    stage: str,
+    reason: str,
+    started: float,
+    witness: Witness | None = None,
+    certificate: Certificate | None = None,
+    checked: CheckReport | None = None,
+) -> Result:
     query = state.query
     return Result(
         verdict,
@@ -258,6 +402,8 @@ def _result(state: State, verdict: Verdict, stage: str, reason: str, started: fl
         query.property.text,
         witness,
         {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "z3-solver", "torch")},
+        () if certificate is None else (certificate,),
+        checked,
     )
 
 

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bvverify.bounds import stairs
+from bvverify.bounds import interval, stairs
+from bvverify.bounds.interval import Range
 from bvverify.bounds.linear_maps import LinearMap, Tensor, kept, linear_map, positions
 from bvverify.bounds.stairs import Stairs
 from bvverify.model.certificate import Multipliers, units
 from bvverify.model.network import Network
 from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPool, SumThenRequantise, inputs
 from bvverify.model.types import Int64Array
-from bvverify.run import interpreter
 
 _FAR = 1 << 40
 
@@ -115,13 +115,15 @@ class Objective:
 class Relaxation:
     """A network on a box, prepared: linear maps and step functions of the elements that vary.
 
-    ``lo``, ``hi`` are ranges of every tensor (without a batch axis), ``opaque`` operations of which only the range of the result is known.
+    ``lo``, ``hi`` are ranges of every tensor (without a batch axis), ``reference`` every tensor of one input of the box (1, *shape), ``opaque`` operations of which only the range of the result is known.
     """
 
-    def __init__(self, network: Network, lo: list[Int64Array], hi: list[Int64Array], x0: Int64Array, opaque: frozenset[int]) -> None:
+    def __init__(
+        self, network: Network, lo: list[Int64Array], hi: list[Int64Array], reference: list[Int64Array], opaque: frozenset[int]
+    ) -> None:
         self.network, self.dtypes = network, (torch.float32, torch.float64)
         self.keep = kept(network, lo, hi)
-        self.reference = interpreter.trace(network, x0[None])
+        self.reference = reference
         self.maps: dict[torch.dtype, list[LinearMap | None]] = {
             dtype: [linear_map(network, i, self.keep, dtype) for i in range(len(network.ops))] for dtype in self.dtypes
         }
@@ -159,7 +161,7 @@ class Relaxation:
         z0 = self.reference[index + 1].reshape(-1)
         match op:
             case Dense(staircase=s) | Conv2d(staircase=s):
-                made, a0 = stairs.of_staircase(s), interpreter.accumulate(op, xs[0]).reshape(-1)
+                made, a0 = stairs.of_staircase(s), interval.accumulator(op, Range(xs[0][0], xs[0][0])).lo.reshape(-1)
             case AvgPool(rule=SumThenRequantise(staircase=s, input_zero_point=zero)):
                 made = stairs.of_staircase(s)
                 mean = torch.nn.functional.avg_pool2d(
@@ -195,13 +197,12 @@ class Relaxation:
         """The corners of operation ``index`` for accumulators in ``[l, u]``, int64 (rows, n)."""
         unit = self.units[index]
         if unit.table is not None:
-            first, last = int(l.min()), int(u.max())
-            a = torch.arange(first, last + 1)[:, None, None].clamp(min=l, max=u)
-            return Corners((a - unit.a0).to(dtype), (unit.table[a - unit.table_lo] - unit.z0).to(dtype), None)
+            entries = torch.arange(int(l.min()), int(u.max()) + 1)[:, None, None].clamp(min=l, max=u)
+            return Corners((entries - unit.a0).to(dtype), (unit.table[entries - unit.table_lo] - unit.z0).to(dtype), None)
         first, last = count(unit.late, l), count(unit.early, u)
         if unit.early.shape[1] == 0:
-            a = torch.stack([l, u])
-            return Corners((a - unit.a0).to(dtype), (unit.lo - unit.z0).expand_as(a).to(dtype), None)
+            ends = torch.stack([l, u])
+            return Corners((ends - unit.a0).to(dtype), (unit.lo - unit.z0).expand_as(ends).to(dtype), None)
         some = last > first
         i, j = torch.where(some, first, 0), torch.where(some, last - 1, 0)
         a, z = [l, u], [first, torch.maximum(last, first)]
@@ -334,7 +335,8 @@ class Relaxation:
         second: dict[int, Tensor] = {}
         scale: dict[int, Tensor] = {}
         best: Ascent | None = None
-        averages, count_of = {}, 0
+        averages: dict[tuple[str, int], Tensor] = {}
+        count_of = 0
         for step in range(settings.steps):
             weights = objective.weights(logits)
             forms = {t: (weights[:, :, None] * f).sum(1) if several else f[:, 0] for t, f in objective.forms.items()}

@@ -6,9 +6,11 @@ suffices is their minimum.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 
+from bvverify.model.certificate import Certificate
 from bvverify.model.types import AnyArray, Int64Array
 
 
@@ -57,6 +59,22 @@ class StageReport:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What the kernel accepted: claims about accumulators, splits, and leaves by kind; ``solver_leaves`` are a solver's word, unchecked."""
+
+    claims: int = 0
+    splits: int = 0
+    interval_leaves: int = 0
+    bound_leaves: int = 0
+    solver_leaves: int = 0
+
+    @staticmethod
+    def total(reports: Sequence[CheckReport]) -> CheckReport:
+        """Of several certificates."""
+        return CheckReport(*(sum(getattr(r, f.name) for r in reports) for f in fields(CheckReport)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """A verdict with everything that is needed to believe it or to ask again."""
@@ -73,3 +91,7 @@ class Result:
     property_text: str
     witness: Witness | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    certificates: tuple[Certificate, ...] = ()
+    """Of *verified*: one for each box of the question."""
+    checked: CheckReport | None = None
+    """What the kernel accepted; None where it was not asked."""

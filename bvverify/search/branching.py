@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bvverify.bounds.lagrange import Ascent, Relaxation, Tensor, Unit, count
+from bvverify.bounds.lagrange import Ascent, Relaxation, Unit, count
+from bvverify.bounds.linear_maps import Tensor
 
 _CONSIDERED = 8
 _DISTANCE = 0.5

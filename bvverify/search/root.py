@@ -15,13 +15,14 @@ import torch
 
 from bvverify.bounds import linear
 from bvverify.bounds.interval import Bounds
-from bvverify.bounds.lagrange import Objective, Relaxation, Settings, exponents_for
+from bvverify.bounds.lagrange import Corners, Objective, Relaxation, Settings, exponents_for
 from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, propagate
 from bvverify.model.certificate import Tightening, units
 from bvverify.model.network import Network
 from bvverify.model.ops import AvgPool, Conv2d, Dense, inputs
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
+from bvverify.run import interpreter
 
 _ROWS = 512
 _SETTINGS = Settings(steps=60, rate=0.15, decay=0.97)
@@ -55,7 +56,8 @@ class Root:
     def relaxation(self) -> Relaxation:
         """The network prepared on the root's ranges, relative to the middle of the box."""
         lo, hi = [x[0] for x in self.ranges.lo], [x[0] for x in self.ranges.hi]
-        return Relaxation(self.query.network, lo, hi, (self.query.box.lo + self.query.box.hi) >> 1, self.ranges.opaque)
+        middle = (self.query.box.lo + self.query.box.hi) >> 1
+        return Relaxation(self.query.network, lo, hi, interpreter.trace(self.query.network, middle[None]), self.ranges.opaque)
 
     def bounds(self) -> Bounds:
         """The ranges as the numpy stages hold them."""
@@ -125,23 +127,22 @@ def _tighten(
     constant = torch.from_numpy((sign * unit.a0.numpy()[place]).astype(np.float64))[:, None]
     form = maps.backward(one_hot)[0][:, None]
     objective = Objective({source: form}, constant, torch.ones_like(constant, dtype=torch.bool))
-    corners32, corners64 = (
-        {
-            i: relaxation.corners(
-                i, *(torch.from_numpy(side[:, relaxation.units[i].keep]).expand(len(sign), -1) for side in root.ranges.acc[i]), d
-            )
-            for i in relaxation.units
-            if i < index
-        }
-        for d in (torch.float32, torch.float64)
-    )
+    before = [i for i in relaxation.units if i < index]
+
+    def corners(dtype: torch.dtype) -> dict[int, Corners]:
+        out = {}
+        for i in before:
+            lo, hi = (torch.from_numpy(side[:, relaxation.units[i].keep]).expand(len(sign), -1) for side in root.ranges.acc[i])
+            out[i] = relaxation.corners(i, lo, hi, dtype)
+        return out
+
     m = {i: v for i, v in relaxation.of_multipliers(start.multipliers, torch.float32).items() if i < index}
     # The value is of the accumulator's size: centred away for float32.
     centred = Objective({source: form.float()}, torch.zeros_like(constant).float(), objective.present)
-    best = relaxation.ascend(corners32, m, torch.zeros((len(sign), 1)), centred, settings)
+    best = relaxation.ascend(corners(torch.float32), m, torch.zeros((len(sign), 1)), centred, settings)
     rounded = relaxation.to_multipliers(best.m, exponents_for(best.m))
     exact = relaxation.of_multipliers(rounded, torch.float64)
-    value = relaxation.evaluate(corners64, exact, {source: form[:, 0]}, constant[:, 0], gradient=False).value.numpy()
+    value = relaxation.evaluate(corners(torch.float64), exact, {source: form[:, 0]}, constant[:, 0], gradient=False).value.numpy()
     claim = (np.ceil(value - SLACK * (1 + np.abs(value) * 1e-6)).astype(np.int64)) * sign
     # Where the linear pass is tighter its claims hold already.
     acc_lo, acc_hi = (side[0][start.unit] for side in root.ranges.acc[index])

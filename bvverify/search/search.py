@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from bvverify.bounds.interval import Bounds
-from bvverify.bounds.lagrange import Ascent, Objective, Relaxation, Settings, Tensor, exponents_for
+from bvverify.bounds.lagrange import Ascent, Objective, Relaxation, Settings, exponents_for
+from bvverify.bounds.linear_maps import Tensor
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
