@@ -11,6 +11,7 @@ from typing import assert_never
 
 import numpy as np
 import torch
+from torch.nn.grad import conv2d_input
 
 from bvverify.model.network import Network
 from bvverify.model.ops import (
@@ -88,7 +89,9 @@ class ConvMap:
         padded = (len(m), channels, height + top + bottom, width + left + right)
         out = m.reshape(len(m), len(self.weight), *self.window.output(height, width))
         window = self.window
-        x = torch.nn.grad.conv2d_input(padded, self.weight, out, window.strides, 0, window.dilations, self.groups)
+        x = conv2d_input(  # type: ignore[no-untyped-call]
+            padded, self.weight, out, window.strides, 0, window.dilations, self.groups
+        )
         return [x[:, :, top : top + height, left : left + width].flatten(1)]
 
 

@@ -23,6 +23,10 @@ def command(
     engine: o.EngineOption = o.Engine.AUTO,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
+    certificates: Annotated[
+        Path | None, typer.Option("--certificates", metavar="DIR", help="A folder for the certificates of verified rows.")
+    ] = None,
+    no_check: o.NoCheck = False,
 ) -> int:
     """Decide the rows of a CSV on all cores.
 
@@ -34,7 +38,8 @@ def command(
 
     Each line of OUT.jsonl has model, input, label and radius (or property) as the CSV gives them, verdict
     (verified, falsified, unknown, misclassified or error), reason, stage, seconds, witness (the integers of the
-    input, flat, or null) and semantics. Rows that OUT.jsonl already holds are skipped, so the same command goes
+    input, flat, or null), semantics, and of verified rows certificate (the file, with --certificates) and checked (what
+    the kernel accepted). Rows that OUT.jsonl already holds are skipped, so the same command goes
     on where it stopped; delete a line to have its row decided again. A process that is killed costs its row a
     second try, nothing else.
 
@@ -45,5 +50,5 @@ def command(
     """
     from bvverify.cli import batch_run
 
-    settings = o.build(engine, timeout, memory, seed, None)
-    return batch_run.run(instances, output, jobs, semantics, settings)
+    settings = o.build(engine, timeout, memory, seed, check=not no_check)
+    return batch_run.run(instances, output, jobs, semantics, settings, certificates=certificates)

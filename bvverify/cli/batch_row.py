@@ -20,12 +20,14 @@ from typing import Any
 
 from bvverify import verify
 from bvverify.cli.question import check_label, check_radius, read_input
+from bvverify.cli.report import checked_object, save_certificates
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
 from bvverify.load.instances import Instance
 from bvverify.load.load import load
 from bvverify.model.network import Network
 from bvverify.model.query import Query
+from bvverify.model.result import Verdict
 from bvverify.run import interpreter
 
 Answer = dict[str, Any]
@@ -40,6 +42,8 @@ class Task:
     instance: Instance
     options: verify.Options
     semantics: str | None
+    certificate: Path | None = None
+    """Where a certificate goes, without its suffix."""
 
 
 def prepare_worker() -> None:
@@ -114,7 +118,11 @@ def _decide(task: Task) -> Answer:
         queries = (verify.robustness_query(network, x, row.radius, row.label),)
     result = verify.decide_all(queries, options)
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
-    return _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
+    answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
+    if result.verdict is Verdict.VERIFIED:
+        files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
+        answer |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}
+    return answer
 
 
 def _answer(

@@ -15,7 +15,7 @@ from pathlib import Path
 from bvverify.cli.batch_file import AnswerFile
 from bvverify.cli.batch_pool import each
 from bvverify.cli.batch_row import INTERNAL, Answer, Task, decide, echo, lost, prepare_worker
-from bvverify.cli.output import check_writable, complain
+from bvverify.cli.output import check_writable, complain, cores, make_folder
 from bvverify.errors import InternalError, UsageError
 from bvverify.load.instances import read_instances
 from bvverify.verify import Options
@@ -27,19 +27,30 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run(
-    instances: Path, output: Path, jobs: int | None, semantics: str | None, options: Options, work: Callable[[Task], Answer] = decide
+    instances: Path,
+    output: Path,
+    jobs: int | None,
+    semantics: str | None,
+    options: Options,
+    work: Callable[[Task], Answer] = decide,
+    certificates: Path | None = None,
 ) -> int:
-    """Decide the rows of ``instances`` that ``output`` has no answer for, and return the exit code."""
-    jobs = _cores() if jobs is None else jobs
+    """Decide the rows of ``instances`` that ``output`` has no answer for, and return the exit code.
+
+    ``certificates`` is a folder that receives a certificate for each verified row, named by the row's number.
+    """
+    jobs = cores() if jobs is None else jobs
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least one process is needed")
     check_writable(output)
+    if certificates is not None:
+        make_folder(certificates)
     rows = read_instances(instances)
     started, failures = time.monotonic(), 0
     with AnswerFile(output) as answers:
         missing, found = answers.open_rows([echo(row) for row in rows])
         counts = Counter(str(answer["verdict"]) for answer in found)
-        tasks = [Task(rows[i], options, semantics) for i in missing]
+        tasks = [Task(rows[i], options, semantics, None if certificates is None else certificates / f"row{i + 1}") for i in missing]
         with _bar(len(rows), len(found)) as show, _one_thread_each():
             for _, answer in each(tasks, work, lost, lambda: _pool(min(jobs, len(tasks))), 2 * jobs):
                 answers.append(answer)
@@ -50,11 +61,6 @@ def run(
     earlier = f", {len(found)} from an earlier run" if found else ""
     complain(f"{len(rows)} rows in {seconds:.1f} s{earlier}: {_tally(counts)}")
     return InternalError.exit_code if failures else 0
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _pool(jobs: int) -> Executor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bvverify import verify
 from bvverify.cli import options, report
-from bvverify.cli.output import check_writable
+from bvverify.cli.output import check_writable, cores
 from bvverify.cli.progress import ProgressLine
 from bvverify.cli.question import Question
 from bvverify.errors import InputError
@@ -28,15 +28,19 @@ def decide(
     *,
     as_json: bool,
     attack: bool = False,
+    certificate: Path | None = None,
+    check: bool = True,
+    nodes: int | None = None,
 ) -> int:
     """Decide the question that ``ask`` reads, print the result, and return the exit code."""
     report.check_witness_path(witness_file)
     check_writable(dump)
-    settings = options.build(engine, timeout, memory, seed, dump)
+    check_writable(certificate)
+    settings = options.build(engine, timeout, memory, seed, dump, check=check, nodes=nodes, threads=cores())
     question = ask()
     with ProgressLine() as progress:
         result = _attack(question, settings, progress) if attack else verify.decide_all(question.queries, settings, progress)
-    return report.finish(command, question, result, as_json=as_json, witness_file=witness_file)
+    return report.finish(command, question, result, as_json=as_json, witness_file=witness_file, certificate_file=certificate)
 
 
 def _attack(question: Question, settings: verify.Options, progress: verify.Progress) -> Result:

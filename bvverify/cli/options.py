@@ -43,9 +43,24 @@ Dump = Annotated[Path | None, typer.Option("--dump-smt2", metavar="FILE", help="
 SaveWitness = Annotated[
     Path | None, typer.Option("--witness", metavar="FILE", help="Save a witness: .npy (the input) or .json (for replay).")
 ]
+SaveCertificate = Annotated[
+    Path | None, typer.Option("--certificate", metavar="FILE", help="Of verified: save the certificate, for bvverify check.")
+]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not let the kernel check what is verified; the result says so.")]
+Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="End the search after about N nodes [default: no limit].")]
 
 
-def build(engine: Engine, timeout: float | None, memory: int, seed: int, dump: Path | None) -> Options:
+def build(
+    engine: Engine,
+    timeout: float | None,
+    memory: int,
+    seed: int,
+    dump: Path | None = None,
+    *,
+    check: bool = True,
+    nodes: int | None = None,
+    threads: int = 1,
+) -> Options:
     """The options of the pipeline; ``UsageError`` for a limit that limits nothing or everything."""
     from bvverify.verify import Options
 
@@ -55,4 +70,8 @@ def build(engine: Engine, timeout: float | None, memory: int, seed: int, dump: P
         raise UsageError(f"--memory {memory}: the solver needs at least 64 MB")
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed {seed}: a seed is 0 to {2**32 - 1}")
-    return Options(engine=engine.value, timeout=timeout, memory_mb=memory, seed=seed, dump=dump)
+    if nodes is not None and nodes < 0:
+        raise UsageError(f"--nodes {nodes}: a number of nodes is not negative")
+    return Options(
+        engine=engine.value, timeout=timeout, memory_mb=memory, seed=seed, dump=dump, check=check, most_nodes=nodes, threads=threads
+    )

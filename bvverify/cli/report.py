@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, write
 from bvverify.cli.question import Question
+from bvverify.model.certificate import Certificate
 from bvverify.model.network import Network
 from bvverify.model.query import Property, Query
 from bvverify.model.result import Result, Verdict, Witness
@@ -25,16 +28,25 @@ def check_witness_path(path: Path | None) -> None:
     check_writable(path, *WITNESS_SUFFIXES)
 
 
-def finish(command: str, question: Question, result: Result, *, as_json: bool, witness_file: Path | None) -> int:
-    """Print the result, save the witness if there is one to save, and return the exit code."""
-    report = as_object(command, question, result)
+def finish(
+    command: str,
+    question: Question,
+    result: Result,
+    *,
+    as_json: bool,
+    witness_file: Path | None,
+    certificate_file: Path | None = None,
+) -> int:
+    """Print the result, save the witness or the certificate if there is one to save, and return the exit code."""
+    saved = [] if certificate_file is None else save_certificates(certificate_file, result.certificates)
+    report = as_object(command, question, result) | {"certificate": [str(f) for f in saved] or None}
     if result.witness is not None and witness_file is not None:
         save_witness(witness_file, result.witness, report)
-    emit(json.dumps(report) if as_json else "\n".join(as_lines(question, result, witness_file)))
+    emit(json.dumps(report) if as_json else "\n".join(as_lines(question, result, witness_file, saved)))
     return EXIT_CODES[result.verdict]
 
 
-def as_lines(question: Question, result: Result, witness_file: Path | None = None) -> list[str]:
+def as_lines(question: Question, result: Result, witness_file: Path | None = None, certificates: Sequence[Path] = ()) -> list[str]:
     """The verdict, then what was asked, who decided it and what the verdict holds for."""
     network = question.network
     lines = [str(result.verdict), _line("asked", asked(question, result))]
@@ -45,9 +57,39 @@ def as_lines(question: Question, result: Result, witness_file: Path | None = Non
         lines += [_line(*pair) for pair in _about_witness(question, result, result.witness)]
         if witness_file is not None:
             lines.append(_line("saved", str(witness_file)))
+    if result.verdict is Verdict.VERIFIED:
+        lines.append(_line("checked", _about_check(result)))
+        lines += [_line("saved", str(file)) for file in certificates]
     lines.append(_line("semantics", f"{result.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
     lines.append(_line("model", f"{Path(network.provenance.path).name}, sha256 {result.model_sha256[:16]}"))
     return lines
+
+
+def _about_check(result: Result) -> str:
+    if result.checked is None:
+        return "no: the kernel was not asked (--no-check)"
+    c = result.checked
+    leaves = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims"
+    unchecked = f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else ""
+    return f"by the kernel, in exact integers: {leaves}{unchecked}"
+
+
+def checked_object(result: Result) -> dict[str, int] | None:
+    """What the kernel accepted, as JSON data; None where it was not asked."""
+    return None if result.checked is None else asdict(result.checked)
+
+
+def save_certificates(path: Path, certificates: Sequence[Certificate]) -> list[Path]:
+    """Write certificates: one to ``path``, several to ``path`` with a number before its suffix. Returns the files."""
+    from bvverify.load import certificate_file
+
+    if not certificates:
+        return []
+    path = path if path.suffix else path.with_suffix(certificate_file.SUFFIX)
+    paths = [path] if len(certificates) == 1 else [path.with_suffix(f".{k + 1}{path.suffix}") for k in range(len(certificates))]
+    for file, certificate in zip(paths, certificates, strict=True):
+        write(file, certificate_file.to_bytes(certificate))
+    return paths
 
 
 def asked(question: Question, result: Result) -> str:
@@ -119,6 +161,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
             }
             for s in result.stages
         ],
+        "checked": checked_object(result),
         "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
         "versions": dict(sorted(result.versions.items())),
     }

@@ -19,6 +19,9 @@ def command(
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
     witness: o.SaveWitness = None,
+    certificate: o.SaveCertificate = None,
+    no_check: o.NoCheck = False,
+    nodes: o.Nodes = None,
     dump_smt2: o.Dump = None,
     json: o.Json = False,
 ) -> int:
@@ -37,4 +40,4 @@ def command(
     from bvverify.cli import decide, question
 
     return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, semantics),
-                         engine, timeout, memory, seed, dump_smt2, witness, as_json=json)  # fmt: skip
+                         engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check, nodes=nodes)  # fmt: skip

@@ -97,9 +97,9 @@ def _certificate(entries: Mapping[str, Any]) -> Certificate:
     for count in about["conjunctions"]:
         violation.append(tuple(linear[:count]))
         linear = linear[count:]
-    texts = [str(about[name]) for name in ("model_sha256", "semantics")]
-    statement = Statement(*texts, box[0], box[1], tuple(violation), str(about["text"]), str(about["model_path"]))
-    tightenings = []
+    sha256, semantics = str(about["model_sha256"]), str(about["semantics"])
+    statement = Statement(sha256, semantics, box[0], box[1], tuple(violation), str(about["text"]), str(about["model_path"]))
+    tightenings: list[Tightening] = []
     while f"t{len(tightenings)}/claims" in entries:
         prefix = f"t{len(tightenings)}/"
         op, unit, upper, claim = _wide(entries[prefix + "claims"])

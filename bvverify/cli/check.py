@@ -1,0 +1,165 @@
+"""``bvverify check``: a certificate, by the trusted kernel alone."""
+
+from __future__ import annotations
+
+import json as json_module
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bvverify.cli import options as o
+
+if TYPE_CHECKING:
+    from bvverify.certify.kernel import Report
+    from bvverify.model.certificate import Certificate
+    from bvverify.model.network import Network
+    from bvverify.model.query import Query
+
+NAME = "check"
+REJECTED = 6
+
+
+def command(
+    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", show_default=False, help="What --certificate saved.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL", help="The network [default: the path it was made with].")
+    ] = None,
+    property_file: Annotated[
+        Path | None, typer.Option("--property", metavar="PROPERTY.vnnlib", help="Require that it is about this property.")
+    ] = None,
+    source: o.MaybeInput = None,
+    radius: o.Radius = None,
+    epsilon: o.Epsilon = None,
+    label: o.Label = None,
+    json: o.Json = False,
+) -> int:
+    """Check a certificate in exact integers.
+
+    Reads the certificate and the model, and shows that no input of the certificate's box meets its violation: by a
+    small kernel that uses NumPy and the exact interpreter and knows nothing of the search that made it. What has been
+    shown is printed; with --property, or --input and --radius, the certificate has to be about exactly that question.
+
+    Example: bvverify check proof.bvcert --model model.onnx --input test.npz::7 --radius 2
+
+    Exit codes: 0 accepted, 6 rejected, 1 usage, 2 unreadable or unsupported input.
+    """
+    from bvverify.certify import kernel
+    from bvverify.cli.output import SCHEMA_VERSION, emit
+    from bvverify.load import certificate_file
+    from bvverify.load.load import load
+
+    read = certificate_file.read(certificate)
+    network = load(_model(certificate, read, model), read.statement.semantics)
+    queries = _queries(read, network, property_file, source, radius, epsilon, label)
+    begun, report, reason = time.monotonic(), None, ""
+    for query in queries:
+        try:
+            report = kernel.check(read, query)
+            break
+        except kernel.Rejected as rejected:
+            reason = str(rejected)
+    seconds = time.monotonic() - begun
+    if json:
+        emit(json_module.dumps({"schema_version": SCHEMA_VERSION, "command": NAME} | _object(read, network, report, reason, seconds)))
+    elif report is None:
+        emit(f"rejected\n  because    {reason}")
+    else:
+        emit("\n".join(_lines(read, network, report, seconds)))
+    return REJECTED if report is None else 0
+
+
+def _model(file: Path, certificate: Certificate, given: Path | None) -> Path:
+    from bvverify.errors import UsageError
+
+    recorded = Path(certificate.statement.model_path)
+    for path in (given,) if given is not None else (recorded, file.parent / recorded.name):
+        if path.is_file() or given is not None:
+            return path
+    raise UsageError(f"{file}: its model {recorded} is not here; name it with --model")
+
+
+def _queries(
+    certificate: Certificate,
+    network: Network,
+    property_file: Path | None,
+    source: str | None,
+    radius: int | None,
+    epsilon: str | None,
+    label: int | None,
+) -> list[Query]:
+    """The question that was named, one query a box; without one, the certificate's own statement."""
+    from bvverify.cli import question
+    from bvverify.errors import InputError
+    from bvverify.model.query import Box, Property, Query
+
+    path, stated = Path(network.provenance.path), certificate.statement
+    if property_file is not None or source is not None:
+        return list(question.ask(path, property_file, source, radius, epsilon, label, stated.semantics).queries)
+    tensor, outputs = network.input.tensor, network.output_tensor.size
+    rows = [row for conjunction in stated.violation for row in conjunction]
+    fits = stated.lo.shape == stated.hi.shape == tensor.shape and (stated.lo <= stated.hi).all()
+    fits = fits and stated.lo.min() >= tensor.qtype.lo and stated.hi.max() <= tensor.qtype.hi
+    small = all(abs(int(v)) < 1 << 31 for row in rows for v in (row.bound, *row.outputs, *(() if row.inputs is None else row.inputs)))
+    if not fits or not small or any(row.outputs.shape != (outputs,) for row in rows):
+        raise InputError(
+            f"its statement does not fit the model {path}: a box of {stated.lo.shape} for inputs of {tensor.shape} {tensor.qtype}"
+        )
+    return [Query(network, Box.of(stated.lo, stated.hi), Property(stated.violation, ""))]
+
+
+def _claim(certificate: Certificate, network: Network) -> str:
+    """What is shown, said from the numbers and not from the certificate's own words."""
+    from bvverify.model.query import Property
+
+    stated, outputs = certificate.statement, network.output_tensor.size
+    widest, moving = int((stated.hi - stated.lo).max()), int((stated.lo < stated.hi).sum())
+    where = f"every one of the inputs of a box ({moving} of {stated.lo.size} values vary, by up to {widest})"
+    for label in range(outputs):
+        robust = Property.robustness(label, outputs).violation
+        same = len(robust) == len(stated.violation) and all(
+            len(c) == 1
+            and c[0].bound == d[0].bound
+            and (c[0].outputs == d[0].outputs).all()
+            and (c[0].inputs is None or not c[0].inputs.any())
+            for c, d in zip(stated.violation, robust, strict=True)
+        )
+        if same:
+            return f"the class is {label} for {where}"
+    rows = sum(len(c) for c in stated.violation)
+    return f"none of {len(stated.violation)} conjunctions of {rows} linear constraints is met by {where}"
+
+
+def _lines(certificate: Certificate, network: Network, report: Report, seconds: float) -> list[str]:
+    from bvverify.model.certificate import Kind
+
+    leaves = report.leaves
+    lines = [
+        "accepted" if report.complete else "accepted, but for what a solver closed",
+        f"  shown      {_claim(certificate, network)}",
+        f"  semantics  {network.semantics}",
+        f"  model      {Path(network.provenance.path).name}, sha256 {network.provenance.sha256[:16]}",
+        f"  checked    {report.claims} claims, {report.splits} splits, {leaves[Kind.INTERVAL]} interval leaves, "
+        f"{leaves[Kind.BOUND]} bound leaves, {seconds:.2f} s",
+    ]
+    if not report.complete:
+        lines.append(f"  unchecked  {leaves[Kind.SOLVER]} leaves that the bit-vector solver closed")
+    return [*lines, "  trusted    the kernel (bvverify.certify), the model's loader, thresholds and interpreter, NumPy"]
+
+
+def _object(certificate: Certificate, network: Network, report: Report | None, reason: str, seconds: float) -> dict[str, Any]:
+    if report is None:
+        return {"accepted": False, "reason": reason, "seconds": round(seconds, 6)}
+    return {
+        "accepted": True,
+        "complete": report.complete,
+        "shown": _claim(certificate, network),
+        "semantics": network.semantics,
+        "model_sha256": network.provenance.sha256,
+        "claims": report.claims,
+        "splits": report.splits,
+        "leaves": {kind.name.lower(): count for kind, count in report.leaves.items()},
+        "seconds": round(seconds, 6),
+        "trusted": ["bvverify.certify", "bvverify.load", "bvverify.model", "bvverify.run", "numpy"],
+    }
