@@ -101,7 +101,9 @@ def test_the_json_object_has_the_schema(cli, mlp, images, radius, verdict, code)
     outcome = cli("robust", mlp, "--input", f"{images}::7", "--radius", radius, "--json")
     report = json.loads(outcome.out)
     assert (outcome.code, outcome.err, report["verdict"]) == (code, "", verdict)
-    witness = report.pop("witness")
+    witness, checked = report.pop("witness"), report.pop("checked")
+    assert report.pop("certificate") is None
+    assert (checked is not None) == (verdict == "verified")
     assert {name: type(value) for name, value in report.items()} == FIELDS
     assert report["asked"] == {"model": mlp, "input": f"{images}::7", "radius": radius, "epsilon": None, "label": None}
     assert (witness is None) == (verdict == "verified")
@@ -159,3 +161,34 @@ def test_the_verdict_survives_a_reader_that_leaves(mlp, images):
         process.stdout.close()
         error = process.stderr.read()
     assert (process.returncode, error) == (0, "")
+
+
+def test_a_certificate_is_saved_and_checked_and_is_about_its_question_only(cli, mlp, images, tmp_path):
+    file = tmp_path / "proof.bvcert"
+    question = ["--input", f"{images}::7", "--radius", 1]
+    outcome = cli("robust", mlp, *question, "--certificate", file)
+    assert (outcome.code, file.is_file()) == (0, True)
+    assert cli("check", file).first == "accepted"
+    assert cli("check", file, "--model", mlp, *question).code == 0
+    report = json.loads(cli("check", file, "--json").out)
+    assert (report["accepted"], report["complete"], report["leaves"]["solver"]) == (True, True, 0)
+    for other in (["--input", f"{images}::7", "--radius", 2], ["--input", f"{images}::8", "--radius", 1]):
+        assert (cli("check", file, *other).code, cli("check", file, *other).first) == (6, "rejected")
+    cnn = examples.path("digits_cnn_qop.onnx")
+    assert cli("check", file, "--model", cnn).first == "rejected"
+    assert "model" in cli("check", file, "--model", cnn).out
+
+
+def test_a_file_that_is_no_certificate_is_named(cli, tmp_path):
+    file = tmp_path / "noise.bvcert"
+    file.write_bytes(b"PK not a certificate")
+    outcome = cli("check", file)
+    assert outcome.code == 2
+    assert str(file) in outcome.err
+    assert cli("check", tmp_path / "missing.bvcert").code == 2
+
+
+def test_no_check_is_recorded(cli, mlp, images):
+    outcome = cli("robust", mlp, "--input", f"{images}::7", "--radius", 1, "--no-check", "--json")
+    assert json.loads(outcome.out)["checked"] is None
+    assert "not asked" in cli("robust", mlp, "--input", f"{images}::7", "--radius", 1, "--no-check").out

@@ -43,3 +43,46 @@ def test_the_solver_gives_an_input_of_the_box_that_violates():
     answer = solve(query, interval.propagate(query.network, query.box))
     assert answer.status == "sat"
     assert verify.replay.violates(query, answer.x[None])[0]
+
+
+@pytest.mark.parametrize("block", range(25))
+def test_the_search_agrees_with_enumeration(block):
+    """500 networks: bounds and branch and bound alone decide all of them, rightly, and leave nothing to the solver."""
+    for seed in range(10_000 + block * 20, 10_000 + block * 20 + 20):
+        query, violated = random_networks.question(seed)
+        options = verify.Options(timeout=SECONDS, stages=frozenset({"root", "search"}), runtimes=False)
+        result = verify.decide(query, options)
+        assert result.verdict is (Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
+        assert violated or result.checked.solver_leaves == 0
+
+
+@pytest.mark.parametrize("most_nodes", [0, 3, 12])
+def test_a_search_cut_short_does_not_guess(most_nodes):
+    unknown = 0
+    for seed in range(20_000, 20_060):
+        query, violated = random_networks.question(seed)
+        options = verify.Options(stages=frozenset({"root", "search"}), most_nodes=most_nodes, runtimes=False)
+        result = verify.decide(query, options)
+        assert result.verdict in (Verdict.UNKNOWN, Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
+        if result.verdict is Verdict.UNKNOWN:
+            unknown += 1
+            assert "nodes" in result.reason
+            assert "worst bound" in result.reason
+    assert unknown > 0
+
+
+def test_solver_leaves_refute_and_find():
+    """With every part of the box given to the solver as soon as its units are settled, verdicts stay right."""
+    from bvverify.search import search
+
+    few, search._FEW_INPUTS = search._FEW_INPUTS, 0.0
+    asked = 0
+    try:
+        for seed in range(30_000, 30_080):
+            query, violated = random_networks.question(seed)
+            result = verify.decide(query, verify.Options(timeout=SECONDS, stages=frozenset({"root", "search"}), runtimes=False))
+            assert result.verdict is (Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
+            asked += bool(result.checked and result.checked.solver_leaves)
+    finally:
+        search._FEW_INPUTS = few
+    assert asked > 0
