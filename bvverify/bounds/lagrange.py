@@ -94,7 +94,8 @@ class Ascent:
 class Objective:
     """What is bounded below, by row: for each of several forms coefficients on tensors and a constant, weighted on a simplex.
 
-    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms).
+    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms). Of several forms
+    the last is zero.
     """
 
     forms: dict[int, Tensor]
@@ -349,8 +350,12 @@ class Relaxation:
                     scale[index] = size.clamp(min=0.02 * largest + 1e-9) / self.units[index].step.to(c.dtype)
                 scale[-1] = torch.ones(1, dtype=logits.dtype)
                 parameters = [p for p in parameters if p in scale]
-            better = point.value > best.value
-            best.value = torch.where(better, point.value, best.value)
+            # In units of the rows, whatever weight the form of zeros has taken off them.
+            value = point.value / weights[:, :-1].sum(1).clamp(min=1e-3) if several else point.value
+            if step == 0:
+                best.value = value
+            better = value > best.value
+            best.value = torch.where(better, value, best.value)
             best.m = {index: torch.where(better[:, None], v, best.m[index]) for index, v in m.items()}
             best.logits = torch.where(better[:, None], logits, best.logits)
             if 2 * step >= settings.steps or step == settings.steps - 1:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from bvverify.certify.dual import Dual, Scaled, lower
-from bvverify.certify.exact import narrow
+from bvverify.certify.dual import Dual, Scaled
 from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, TooLarge, propagate
-from bvverify.model.certificate import INPUT, Certificate, Forest, Kind, Multipliers, Tightening, units
+from bvverify.model.certificate import INPUT, Certificate, Forest, Kind, Multipliers, Statement, Tightening, units
 from bvverify.model.ops import Conv2d, Dense
 from bvverify.model.query import Query
+from bvverify.run.exact import narrow
 
 _ROWS = 256
 _MOST_EXPONENT = 256
@@ -55,33 +55,13 @@ class _Leaf:
 
 def check(certificate: Certificate, query: Query) -> Report:
     """Check that ``certificate`` proves ``query``; raises ``Rejected``."""
-    _same_statement(certificate, query)
+    different = certificate.statement.differs(Statement.of(query))
+    if different:
+        raise Rejected(f"it is about {different}")
     try:
         return _Checker(certificate, query).run()
     except TooLarge as op:
         raise Rejected(f"an accumulator of {op} could pass 2^48") from None
-
-
-def _same_statement(certificate: Certificate, query: Query) -> None:
-    stated, provenance = certificate.statement, query.network.provenance
-    if stated.model_sha256 != provenance.sha256:
-        raise Rejected(f"it is about another model: sha256 {stated.model_sha256[:16]}, not {provenance.sha256[:16]}")
-    if stated.semantics != provenance.semantics:
-        raise Rejected(f"it is about other semantics: {stated.semantics}, not {provenance.semantics}")
-    if stated.lo.shape != query.box.lo.shape or (stated.lo != query.box.lo).any() or (stated.hi != query.box.hi).any():
-        raise Rejected("it is about another box of inputs")
-    asked = query.property.violation
-    if [len(c) for c in stated.violation] != [len(c) for c in asked]:
-        raise Rejected("it is about another property")
-    for c, d in zip(stated.violation, asked, strict=True):
-        for a, b in zip(c, d, strict=True):
-            same_inputs = np.array_equal(_or_zero(a.inputs), _or_zero(b.inputs))
-            if a.bound != b.bound or not np.array_equal(a.outputs, b.outputs) or not same_inputs:
-                raise Rejected("it is about another property")
-
-
-def _or_zero(row: Any) -> Any:
-    return np.zeros(1, np.int64) if row is None or not row.any() else row
 
 
 class _Checker:
@@ -126,10 +106,10 @@ class _Checker:
         sign = np.where(claim.upper, -1, 1)
         for start in range(0, rows, _ROWS):
             part = np.arange(start, min(start + _ROWS, rows))
-            dual, weight = Dual(len(part)), np.zeros((len(part), size), np.int64)
+            dual, weight = Dual(self.frame, len(part)), np.zeros((len(part), size), np.int64)
             weight[np.arange(len(part)), claim.unit[part]] = sign[part]
-            dual.push(network, claim.op, weight, 0)
-            bound, exponent = lower(self.frame, ranges, dual, claim.multipliers.at(part))
+            dual.push(claim.op, weight, 0)
+            bound, exponent = dual.lower(ranges, claim.multipliers.at(part))
             # The accumulator is an integer: above claim - 1 it is at least the claim.
             wanted = (sign[part] * claim.claim[part] - 1).astype(object) * (1 << exponent)
             weak = np.flatnonzero(bound <= wanted)
@@ -231,15 +211,18 @@ class _Checker:
         return False
 
     def _bound(self, leaves: list[_Leaf], ranges: Ranges) -> Scaled:
-        """Lower bounds of the weighted rows minus their bounds: above zero, no input meets all of the rows."""
+        """Lower bounds of the weighted rows minus their bounds: above zero, no input meets all of the rows.
+
+        With weights zero as well: then the form is zero everywhere, and a bound above that leaves no input.
+        """
         forest, output = self.certificate.forest, self.network.output.tensor
-        dual, at = Dual(len(leaves)), np.array([leaf.row for leaf in leaves])
+        dual, at = Dual(self.frame, len(leaves)), np.array([leaf.row for leaf in leaves])
         sizes = self.network.output_tensor.size, self.network.input.tensor.size
         c, over, constant = (np.zeros((len(leaves), n), object) for n in (*sizes, 1))
         for i, leaf in enumerate(leaves):
             rows = self.query.property.violation[leaf.conjunction]
             weight = forest.weight[leaf.row]
-            if len(weight) < len(rows) or (weight < 0).any() or not weight[: len(rows)].any() or weight[len(rows) :].any():
+            if len(weight) < len(rows) or (weight < 0).any() or weight[len(rows) :].any():
                 raise Rejected(f"the forest, node {leaf.number}: its row weights are not one non-negative number a row")
             for w, row in zip(weight.tolist(), rows, strict=False):
                 if w:
@@ -251,7 +234,7 @@ class _Checker:
         dual.add_form(output, narrow(c).reshape(len(leaves), *self.network.output_tensor.shape), 0)
         if over.any():
             dual.add_form(0, narrow(over).reshape(len(leaves), *self.network.input.tensor.shape), 0)
-        return lower(self.frame, ranges, dual, forest.multipliers.at(at))
+        return dual.lower(ranges, forest.multipliers.at(at))
 
     def _well_formed(self, place: str, multipliers: Multipliers, rows: int) -> None:
         if multipliers.rows != rows or set(multipliers.values) != set(multipliers.exponents):

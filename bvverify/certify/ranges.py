@@ -13,25 +13,12 @@ from typing import Any, assert_never
 import numpy as np
 
 from bvverify.certify.steps import Steps, levels, steps_of
+from bvverify.model import ops
 from bvverify.model.certificate import INPUT, units
 from bvverify.model.network import Network
-from bvverify.model.ops import (
-    Add,
-    AvgPool,
-    Clamp,
-    Concat,
-    Conv2d,
-    Dense,
-    Lookup,
-    MaxPool,
-    Op,
-    Reshape,
-    SumThenRequantise,
-    Transpose,
-    inputs,
-)
 from bvverify.model.staircase import ACC_LIMIT
 from bvverify.run import interpreter
+from bvverify.run.adjoint import windows
 
 Limits = dict[int, tuple[Any, Any]]
 """By operation (or ``INPUT``): the least and the largest accumulator allowed, int64 (rows or 1, units)."""
@@ -79,8 +66,8 @@ def propagate(frame: Frame, lo: Any, hi: Any, limits: Limits, opaque: frozenset[
     ranges.lo.append(first.reshape(-1, *shape))
     ranges.hi.append(last.reshape(-1, *shape))
     for index, op in enumerate(frame.network.ops):
-        low, high = _one_row_count([ranges.lo[t] for t in inputs(op)]), _one_row_count([ranges.hi[t] for t in inputs(op)])
-        if units(frame.network, index) == 0 and not isinstance(op, MaxPool):
+        low, high = _one_row_count([ranges.lo[t] for t in ops.inputs(op)]), _one_row_count([ranges.hi[t] for t in ops.inputs(op)])
+        if units(frame.network, index) == 0 and not isinstance(op, ops.MaxPool):
             result = interpreter.evaluate(op, low), interpreter.evaluate(op, high)
         else:
             a, b = _accumulators(frame.network, op, low, high)
@@ -111,33 +98,33 @@ def _one_row_count(xs: list[Any]) -> list[Any]:
     return [np.broadcast_to(x, (rows, *x.shape[1:])) for x in xs]
 
 
-def _accumulators(network: Network, op: Op, low: list[Any], high: list[Any]) -> tuple[Any, Any]:
+def _accumulators(network: Network, op: ops.Op, low: list[Any], high: list[Any]) -> tuple[Any, Any]:
     """The range of each unit's accumulator, (rows, units)."""
     match op:
-        case Dense() | Conv2d():
+        case ops.Dense() | ops.Conv2d():
             plus = replace(op, centred=np.maximum(op.centred, 0))
             minus = replace(op, centred=np.minimum(op.centred, 0), bias=np.zeros_like(op.bias))
             ends = [interpreter.accumulate(plus, p) + interpreter.accumulate(minus, q) for p, q in ((low[0], high[0]), (high[0], low[0]))]
-        case AvgPool(rule=SumThenRequantise(input_zero_point=zero)):
+        case ops.AvgPool(rule=ops.SumThenRequantise(input_zero_point=zero)):
             ends = [windows(x, op, 0)[0].sum(axis=2) - zero * op.window.kernel[0] * op.window.kernel[1] for x in (low[0], high[0])]
-        case Add():
+        case ops.Add():
             a, b = op.rule.weights
             ends = [a * x[0] + b * x[1] for x in (low, high)]
-        case MaxPool():
+        case ops.MaxPool():
             # A padded position takes part as the type's least value, which never wins over a value inside.
             least = network.tensors[op.x].qtype.lo
             (lows, _), (highs, _) = windows(low[0], op, least), windows(high[0], op, least)
             so_far_lo, so_far_hi = np.maximum.accumulate(lows, axis=2), np.maximum.accumulate(highs, axis=2)
             ends = [(lows[:, :, 1:] - so_far_hi[:, :, :-1]).swapaxes(1, 2), (highs[:, :, 1:] - so_far_lo[:, :, :-1]).swapaxes(1, 2)]
-        case Clamp() | Lookup():
+        case ops.Clamp() | ops.Lookup():
             ends = [low[0], high[0]]
         case _:
             raise ValueError(f"{op.name} has no units")
     return ends[0].reshape(len(ends[0]), -1), ends[1].reshape(len(ends[1]), -1)
 
 
-def _wraps(op: Op, lo: Any, hi: Any) -> bool:
-    if not isinstance(op, Dense | Conv2d) or op.accumulator_bits is None:
+def _wraps(op: ops.Op, lo: Any, hi: Any) -> bool:
+    if not isinstance(op, ops.Dense | ops.Conv2d) or op.accumulator_bits is None:
         return False
     half = 1 << (op.accumulator_bits - 1)
     return bool((lo < -half).any() or (hi >= half).any())
@@ -148,7 +135,7 @@ def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, 
     op, steps = frame.network.ops[index], frame.steps[index]
     shape = frame.network.tensors[index + 1].shape
     match op:
-        case Dense(staircase=s) | Conv2d(staircase=s) if opaque:
+        case ops.Dense(staircase=s) | ops.Conv2d(staircase=s) if opaque:
             half = 1 << ((op.accumulator_bits or 0) - 1)
             loose = (a < -half) | (b >= half)
             lo, hi = _results(frame, index, low, high, a, b, False)
@@ -156,10 +143,10 @@ def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, 
             known = s.apply(interpreter.wrap(a, op.accumulator_bits).reshape(-1, *shape)).reshape(a.shape)
             lo, hi = np.where(loose, s.lo, lo), np.where(loose, s.hi, hi)
             return np.where(a == b, known, lo), np.where(a == b, known, hi)
-        case Dense() | Conv2d() | AvgPool():
+        case ops.Dense() | ops.Conv2d() | ops.AvgPool():
             assert steps is not None
             return steps.lo + levels(steps, a, shape, early=False), steps.lo + levels(steps, b, shape, early=True)
-        case Add():
+        case ops.Add():
             lo, hi = (interpreter.evaluate(op, x) for x in (low, high))
             lo, hi = lo.reshape(len(lo), -1), hi.reshape(len(hi), -1)
             if steps is None:
@@ -167,37 +154,18 @@ def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, 
             return np.maximum(lo, steps.lo + levels(steps, a, shape, early=False)), np.minimum(
                 hi, steps.lo + levels(steps, b, shape, early=True)
             )
-        case MaxPool():
+        case ops.MaxPool():
             return interpreter.evaluate(op, low), interpreter.evaluate(op, high)
-        case Clamp():
+        case ops.Clamp():
             return np.clip(a, op.lo, op.hi), np.clip(b, op.lo, op.hi)
-        case Lookup(table=table, input_lo=first):
+        case ops.Lookup(table=table, input_lo=first):
             lo, hi = np.full(a.shape, table.max()), np.full(a.shape, table.min())
             for value in range(int(a.min(initial=first)), int(b.max(initial=first)) + 1):
                 inside = (a <= value) & (value <= b)
                 lo = np.where(inside, np.minimum(lo, table[value - first]), lo)
                 hi = np.where(inside, np.maximum(hi, table[value - first]), hi)
             return lo, hi
-        case Concat() | Reshape() | Transpose():
+        case ops.Concat() | ops.Reshape() | ops.Transpose():
             raise ValueError(f"{op.name} has no units")
         case _:
             assert_never(op)
-
-
-def windows(x: Any, op: AvgPool | MaxPool | Conv2d, padding: int) -> tuple[Any, Any]:
-    """Every window's elements, (rows, C, positions, H', W'), padded with ``padding``; and which of them are inside, (positions, H', W')."""
-    window = op.window
-    top, left, bottom, right = window.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=padding)
-    inside = np.pad(np.ones(x.shape[2:], bool), ((top, bottom), (left, right)))
-    rows, columns = window.output(*x.shape[2:])
-    parts, masks = [], []
-    for i in range(window.kernel[0]):
-        for j in range(window.kernel[1]):
-            at = tuple(
-                slice(k * d, k * d + (n - 1) * s + 1, s)
-                for k, d, n, s in zip((i, j), window.dilations, (rows, columns), window.strides, strict=True)
-            )
-            parts.append(padded[:, :, at[0], at[1]])
-            masks.append(inside[at])
-    return np.stack(parts, axis=2), np.stack(masks)

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from bvverify.certify.exact import LIMIT, fit, magnitude
+from bvverify.model import ops
 from bvverify.model.network import Network
-from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPool, SumThenRequantise
 from bvverify.model.staircase import ACC_LIMIT
 from bvverify.run import interpreter
+from bvverify.run.exact import LIMIT, fit, magnitude
 
 _MOST_PAIRS = 1 << 20
 
@@ -41,21 +41,21 @@ def steps_of(network: Network, index: int) -> Steps | None:
     """The step function of an operation; None where it has none (a table, or too many values to go through)."""
     op = network.ops[index]
     match op:
-        case Dense(staircase=s) | Conv2d(staircase=s) | AvgPool(rule=SumThenRequantise(staircase=s)):
+        case ops.Dense(staircase=s) | ops.Conv2d(staircase=s) | ops.AvgPool(rule=ops.SumThenRequantise(staircase=s)):
             return _make(s.lo, s.thresholds, s.thresholds)
-        case Clamp(lo=lo, hi=hi):
+        case ops.Clamp(lo=lo, hi=hi):
             steps = np.arange(lo + 1, hi + 1, dtype=np.int64)[None]
             return _make(lo, steps, steps)
-        case MaxPool():
+        case ops.MaxPool():
             steps = np.arange(1, network.tensors[op.x].qtype.hi - network.tensors[op.x].qtype.lo + 1, dtype=np.int64)[None]
             return _make(0, steps, steps)
-        case Add():
+        case ops.Add():
             return _of_add(network, op)
         case _:
             return None
 
 
-def _of_add(network: Network, op: Add) -> Steps | None:
+def _of_add(network: Network, op: ops.Add) -> Steps | None:
     """Every pair of values of the two types, through the interpreter: where each level begins, and where it is certain."""
     a, b = (np.arange(network.tensors[t].qtype.lo, network.tensors[t].qtype.hi + 1) for t in (op.a, op.b))
     if len(a) * len(b) > _MOST_PAIRS:
@@ -118,7 +118,7 @@ def least_on_steps(steps: Steps, c: Any, m: Any, l: Any, u: Any, shape: tuple[in
     return least - np.abs(m) * spread
 
 
-def least_on_table(op: Lookup, c: Any, m: Any, l: Any, u: Any) -> Any:
+def least_on_table(op: ops.Lookup, c: Any, m: Any, l: Any, u: Any) -> Any:
     """The least ``c * table[a] - m * a`` for ``a`` in ``[l, u]``: every entry in turn."""
     c, m = fit(magnitude(c) * magnitude(op.table) + magnitude(m) * (magnitude(l) + magnitude(u)), c, m)
     shape = np.broadcast_shapes(c.shape, m.shape, l.shape, u.shape)

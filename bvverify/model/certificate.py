@@ -33,7 +33,7 @@ from bvverify.model.ops import (
     SumThenRequantise,
     Transpose,
 )
-from bvverify.model.query import Conjunction
+from bvverify.model.query import Conjunction, Linear, Query
 from bvverify.model.types import Int64Array
 
 INPUT = -1
@@ -110,6 +110,24 @@ class Statement:
     text: str = ""
     model_path: str = ""
 
+    @staticmethod
+    def of(query: Query) -> Statement:
+        """The statement that a query is verified."""
+        made = query.network.provenance
+        return Statement(made.sha256, made.semantics, query.box.lo, query.box.hi, query.property.violation, query.property.text, made.path)
+
+    def differs(self, other: Statement) -> str:
+        """What two statements differ in, in words; empty where they are the same. Text and path count for nothing."""
+        if self.model_sha256 != other.model_sha256:
+            return f"another model: sha256 {self.model_sha256[:16]}, not {other.model_sha256[:16]}"
+        if self.semantics != other.semantics:
+            return f"other semantics: {self.semantics}, not {other.semantics}"
+        if not (np.array_equal(self.lo, other.lo) and np.array_equal(self.hi, other.hi)):
+            return "another box of inputs"
+        if [[_key(row) for row in c] for c in self.violation] != [[_key(row) for row in c] for c in other.violation]:
+            return "another property"
+        return ""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
@@ -118,6 +136,11 @@ class Certificate:
     statement: Statement
     tightenings: tuple[Tightening, ...]
     forest: Forest
+
+
+def _key(row: Linear) -> tuple[list[int], list[int], int]:
+    over = [] if row.inputs is None or not row.inputs.any() else row.inputs.tolist()
+    return row.outputs.tolist(), over, int(row.bound)
 
 
 def units(network: Network, index: int) -> int:

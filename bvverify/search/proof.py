@@ -64,14 +64,4 @@ def stack(parts: Sequence[Multipliers]) -> Multipliers:
 
 def certificate(query: Query, tightenings: Sequence[Tightening], trees: Sequence[Forest]) -> Certificate:
     """The certificate of a query from a tree for each of its conjunctions."""
-    network = query.network
-    statement = Statement(
-        network.provenance.sha256,
-        network.semantics,
-        query.box.lo,
-        query.box.hi,
-        query.property.violation,
-        query.property.text,
-        network.provenance.path,
-    )
-    return Certificate(statement, tuple(tightenings), join(trees))
+    return Certificate(Statement.of(query), tuple(tightenings), join(trees))

@@ -34,6 +34,8 @@ NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
 """With 30 steps, or a rate that falls faster, the same tasks take 5 to 30 times as many nodes: a split pays only once its bound has settled."""
 _TARGET = 1e-3
 _WEIGHT_BITS = 12
+_NOTHING = -2.5
+"""The first logit of the form of zeros."""
 _FEW_INPUTS = 12.0
 """Bits of a box that is split rather than given to a solver: what is split is checked."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
@@ -199,12 +201,14 @@ class Search:
         output = network.output.tensor
         self.most_rows = max(len(self.query.property.violation[i]) for i in conjunctions)
         self.place = {i: k for k, i in enumerate(conjunctions)}
-        shape = len(conjunctions), self.most_rows
+        # One form more than rows, of zeros: what weight it takes is taken off the rows, so that the multipliers of ranges can outgrow
+        # them. Without it, a part whose ranges contradict each other (a saturated output that cannot be) stays open for thousands of nodes.
+        shape = len(conjunctions), self.most_rows + 1
         outputs = np.zeros((*shape, network.output_tensor.size))
         over = np.zeros((*shape, network.input.tensor.size))
         constant, present = np.zeros(shape), np.zeros(shape, bool)
+        present[:, -1] = True
         y0, x0 = relaxation.reference[output].reshape(-1), relaxation.reference[0].reshape(-1)
-        self.rows: list[tuple[Int64Array, Int64Array, Int64Array]] = []
         for i, k in self.place.items():
             for r, row in enumerate(self.query.property.violation[i]):
                 outputs[k, r], present[k, r] = row.outputs, True
@@ -217,6 +221,10 @@ class Search:
             forms[0] = torch.from_numpy(over[:, :, relaxation.keep[0]])
         self.forms, self.constant, self.present = forms, torch.from_numpy(constant), torch.from_numpy(present)
         self.integer_rows = outputs, over
+        self.least = np.where(present, 0.0, -np.inf)
+        for i, k in self.place.items():
+            self.least[k, : len(self.query.property.violation[i])] -= [row.bound for row in self.query.property.violation[i]]
+        self.least[:, -1] = -np.inf
 
     def _objective_of(self, nodes: list[Node], dtype: torch.dtype) -> Objective:
         at = torch.tensor([self.place[n.conjunction] for n in nodes])
@@ -275,7 +283,8 @@ class Search:
         at = np.array([self.place[n.conjunction] for n in nodes])
         over_inputs = over[at, 0].astype(np.int64) if over.any() else None
         _, multipliers = linear.lower(self.network, self.root.bounds(), outputs[at, 0].astype(np.int64), over_inputs)
-        logits = torch.zeros((len(nodes), self.most_rows))
+        logits = torch.zeros((len(nodes), self.most_rows + 1))
+        logits[:, -1] = _NOTHING
         return self.relaxation.of_multipliers(multipliers, torch.float32), logits
 
     def _ascend(
@@ -300,7 +309,6 @@ class Search:
         rows = torch.nonzero(best.value > 0)[:, 0]
         if not len(rows):
             return done
-        shift = _WEIGHT_BITS if self.most_rows > 1 else 0
         rounded = {
             i: torch.round(torch.ldexp(v[rows].double(), torch.tensor(self.exponents[i]))).clamp(-_MULTIPLIER_LIMIT, _MULTIPLIER_LIMIT)
             for i, v in best.m.items()
@@ -308,18 +316,19 @@ class Search:
         exact = {i: torch.ldexp(v, torch.tensor(-self.exponents[i])) for i, v in rounded.items()}
         chosen = [nodes[i] for i in rows.tolist()]
         objective = self._objective_of(chosen, torch.float64)
-        weight = torch.round(torch.ldexp(objective.weights(best.logits[rows].double()), torch.tensor(shift)))
-        w = torch.ldexp(weight, torch.tensor(-shift))
+        weight = torch.round(torch.ldexp(objective.weights(best.logits[rows].double()), torch.tensor(_WEIGHT_BITS)))
+        weight[:, -1] = 0
+        w = torch.ldexp(weight, torch.tensor(-_WEIGHT_BITS))
         corners = {i: self.relaxation.corners(i, lo[rows], hi[rows], torch.float64) for i, (lo, hi) in tensors.items()}
         forms = {t: (w[:, :, None] * f).sum(1) for t, f in objective.forms.items()}
         part = None if inputs is None else tuple(side[rows.numpy()] for side in inputs)
         with self.relaxation.box(part):
             value = self.relaxation.evaluate(corners, exact, forms, (w * objective.constant).sum(1), gradient=False).value
-        good = (value > 1e-6).numpy() & (weight.sum(1) > 0).numpy()
+        good = (value > 1e-6).numpy()
         for row in np.flatnonzero(good):
             node = chosen[row]
             node.kind, node.leaf = Kind.BOUND, len(self.leaf_weights)
-            self.leaf_weights.append(weight[row].numpy().astype(np.int64))
+            self.leaf_weights.append(weight[row, :-1].numpy().astype(np.int64))
             self.leaf_multipliers.append({i: v[row].numpy().astype(np.int32) for i, v in rounded.items()})
             node.m, node.logits = {}, None
         done[rows.numpy()[good]] = True
@@ -329,16 +338,12 @@ class Search:
         """Nodes of which one row cannot be met by the ranges of outputs and inputs."""
         outputs, over = self.integer_rows
         at = np.array([self.place[n.conjunction] for n in nodes])
-        least = -np.array([[row.bound for row in self._padded(n.conjunction)] for n in nodes], np.float64)
+        least = self.least[at]
         for rows, tensor in ((outputs, self.network.output.tensor), (over, 0)):
             if rows.any():
                 lo, hi = (side[tensor].reshape(len(side[tensor]), 1, -1) for side in (ranges.lo, ranges.hi))
                 least = least + np.minimum(rows[at] * lo, rows[at] * hi).sum(axis=2)
-        return ((least > 0) & self.present.numpy()[at]).any(axis=1)
-
-    def _padded(self, conjunction: int) -> list[Any]:
-        rows = list(self.query.property.violation[conjunction])
-        return rows + [rows[0]] * (self.most_rows - len(rows))
+        return (least > 0).any(axis=1)
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
@@ -413,14 +418,13 @@ class Search:
             elif node.kind is Kind.BOUND:
                 leaves.append(node.leaf)
         split = np.array(splits, np.int64).reshape(-1, 3).T
-        shift = _WEIGHT_BITS if self.most_rows > 1 else 0
         values, exponents = {}, {}
         if leaves:
             for index in self.leaf_multipliers[leaves[0]]:
                 unit = self.relaxation.units[index]
                 full = np.zeros((len(leaves), unit.size), np.int64)
                 full[:, unit.keep] = np.stack([self.leaf_multipliers[k][index] for k in leaves])
-                values[index], exponents[index] = full, self.exponents[index] - shift
+                values[index], exponents[index] = full, self.exponents[index] - _WEIGHT_BITS
         weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.most_rows), np.int64)
         return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
 
