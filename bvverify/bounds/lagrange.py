@@ -94,8 +94,7 @@ class Ascent:
 class Objective:
     """What is bounded below, by row: for each of several forms coefficients on tensors and a constant, weighted on a simplex.
 
-    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms). Of several forms
-    the last is zero.
+    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms).
     """
 
     forms: dict[int, Tensor]
@@ -350,12 +349,8 @@ class Relaxation:
                     scale[index] = size.clamp(min=0.02 * largest + 1e-9) / self.units[index].step.to(c.dtype)
                 scale[-1] = torch.ones(1, dtype=logits.dtype)
                 parameters = [p for p in parameters if p in scale]
-            # In units of the rows, whatever weight the form of zeros has taken off them.
-            value = point.value / weights[:, :-1].sum(1).clamp(min=1e-3) if several else point.value
-            if step == 0:
-                best.value = value
-            better = value > best.value
-            best.value = torch.where(better, value, best.value)
+            better = point.value > best.value
+            best.value = torch.where(better, point.value, best.value)
             best.m = {index: torch.where(better[:, None], v, best.m[index]) for index, v in m.items()}
             best.logits = torch.where(better[:, None], logits, best.logits)
             if 2 * step >= settings.steps or step == settings.steps - 1:
@@ -392,6 +387,44 @@ class Relaxation:
         best.x = averages["x", 0] / count_of if count_of else point.x
         return best
 
+    def start(self, corners: dict[int, Corners], forms: dict[int, Tensor]) -> dict[int, Tensor]:
+        """CROWN's slopes on each row's own ranges as first multipliers: of the lower hull where c is positive, of the upper where negative.
+
+        Slopes of wider ranges will not do: where an output saturates on most of its range they are flat, nothing reaches the layers below, and
+        the ascent, whose steps are as long as what reaches a unit, never leaves that point.
+        """
+        forms, m = dict(forms), {}
+        for index in range(max(forms) - 1, -1, -1):
+            c = forms.pop(index + 1, None)
+            if c is None:
+                continue
+            op, maps = self.network.ops[index], self.maps[c.dtype][index]
+            if index in self.positions:
+                at, inside = self.positions[index]
+                out = c.new_zeros(len(c), self.network.tensors[inputs(op)[0]].size)
+                size, parts = at.shape[1], []
+                for k in range(len(at) - 1, 0, -1):
+                    part = slice((k - 1) * size, k * size)
+                    own = Corners(corners[index].a[:, :, part], corners[index].z[:, :, part], None)
+                    parts.append(c * _slope(own, c))
+                    out.index_add_(1, at[k], torch.where(inside[k], parts[-1], 0.0))
+                    c = c - parts[-1]
+                out.index_add_(1, at[0], torch.where(inside[0], c, 0.0))
+                if parts:
+                    m[index] = torch.cat(parts[::-1], 1)
+                back = [out]
+            elif index in self.units:
+                m[index] = c * _slope(corners[index], c)
+                back = maps.backward(m[index])  # type: ignore[union-attr]
+            elif units(self.network, index) == 0 and maps is not None and not isinstance(op, AvgPool):
+                back = maps.backward(c)
+            else:
+                continue
+            for t, form in zip(inputs(op), back, strict=True):
+                forms[t] = forms[t] + form if t in forms else form
+        rows = len(next(iter(corners.values())).a[0]) if corners else 0
+        return {i: m.get(i, torch.zeros(rows, len(unit.keep))) for i, unit in self.units.items()}
+
     def of_multipliers(self, multipliers: Multipliers, dtype: torch.dtype) -> dict[int, Tensor]:
         """Multipliers of a certificate as tensors (rows, n), zeros where there are none."""
         out = {}
@@ -424,6 +457,22 @@ class Settings:
     rate: float = 0.2
     decay: float = 0.92
     target: float | None = None
+
+
+def _slope(corners: Corners, c: Tensor) -> Tensor:
+    """The slope of the steep or the flat edge of the hull that c meets, whichever is longer."""
+    a, z = corners.a, corners.z
+    if len(a) != 6:  # a table, or nothing but two ends
+        return torch.where(a[-1] > a[0], (z[-1] - z[0]) / (a[-1] - a[0]).clamp(min=1), 0.0)
+    low, high, rise = a[0], a[1], z[1] - z[0]
+    before_first, on_first, before_last, on_last = a[2], a[3], a[4], a[5]
+    within = (rise - 1) / (before_last - before_first).clamp(min=1)
+    steep = torch.where((rise > 1) & ((high - before_last) * within <= 1), within, rise / (high - before_first).clamp(min=1))
+    rising = torch.where(before_first - low > high - before_first, 0.0, steep)
+    within = (rise - 1) / (on_last - on_first).clamp(min=1)
+    steep = torch.where((rise > 1) & ((on_first - low) * within <= 1), within, rise / (on_last - low).clamp(min=1))
+    falling = torch.where(high - on_last > on_last - low, 0.0, steep)
+    return torch.where(rise > 0, torch.where(c > 0, rising, falling), 0.0)
 
 
 def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> tuple[Tensor, tuple[Tensor, Tensor]]:

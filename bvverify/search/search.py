@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from bvverify.bounds.interval import Bounds
-from bvverify.bounds.lagrange import Ascent, Objective, Relaxation, Settings, exponents_for
+from bvverify.bounds.lagrange import Ascent, Objective, Relaxation, Settings, exponents_for, inner
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
-from bvverify.model.query import Box
+from bvverify.model.ops import Conv2d, Dense, Reshape, inputs
+from bvverify.model.query import Box, Conjunction
 from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 from bvverify.search.branching import choose
@@ -34,8 +35,9 @@ NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
 """With 30 steps, or a rate that falls faster, the same tasks take 5 to 30 times as many nodes: a split pays only once its bound has settled."""
 _TARGET = 1e-3
 _WEIGHT_BITS = 12
-_NOTHING = -2.5
-"""The first logit of the form of zeros."""
+_ENDS = -2.5
+"""The first logit of the forms of ends."""
+_MOST_ENDS = 16
 _FEW_INPUTS = 12.0
 """Bits of a box that is split rather than given to a solver: what is split is checked."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
@@ -64,6 +66,8 @@ class Node:
     children: tuple[Node, Node] | None = None
     kind: Kind | None = None
     leaf: int = -1
+    same: Node | None = None
+    """Another node with the same ranges, whose tree proves this one too."""
 
 
 @dataclass(slots=True)
@@ -139,33 +143,63 @@ class Search:
         return children
 
     def _presplit(self, roots: list[Node]) -> list[Node]:
-        """Split the outputs that a conjunction speaks of at their kinks, before anything else: a saturated output ties.
+        """Split the outputs that a single row speaks of where they saturate, before anything else.
 
-        A weighted row is bounded badly across a saturation: on one side of it the output does not depend on the accumulator at all.
+        The row is bounded on accumulators (``_objective``), which loses at the *far* end of an output's range: the upper one of an output
+        that it pulls down, the lower one of one that it pulls up. Where the row itself rules the far ends out, as it does for a strict
+        inequality, they are split off and closed at once. Where it does not, two outputs may tie in saturation: the near ends are split off
+        first, to be refuted on their own, and after that the row rules out the far ones.
         """
-        tensor = self.network.output.tensor
-        while tensor > 0 and self.relaxation.network.ops[tensor - 1].__class__.__name__ == "Reshape":
-            tensor = self.network.ops[tensor - 1].x  # type: ignore[union-attr]
-        unit = self.relaxation.units.get(tensor - 1)
-        if unit is None or unit.table is not None or unit.early.shape[1] < 2:
+        if self.output_op is None or self.relaxation.units[self.output_op].early.shape[1] < 2:
             return roots
-        lo, hi = (side[0] for side in self.root.ranges.acc[tensor - 1])
-        leaves = []
+        unit = self.relaxation.units[self.output_op]
+        output = self.network.output.tensor
+        leaves, shared = [], dict[tuple[int, int, int], Node]()
         for root in roots:
-            rows = self.query.property.violation[root.conjunction]
-            main = root
-            for j in np.flatnonzero(rows[0].outputs) if len(rows) == 1 else ():
-                place = int(np.searchsorted(unit.keep, j))
-                if place == len(unit.keep) or unit.keep[place] != j:
+            rows, main = self.query.property.violation[root.conjunction], root
+            if len(rows) > 1 or rows[0].inputs is not None:
+                leaves.append(main)
+                continue
+            c, bound = rows[0].outputs, rows[0].bound
+            lo, hi = (side[output].reshape(-1).copy() for side in (self.root.ranges.lo, self.root.ranges.hi))
+            first, last = (side[0].copy() for side in self.root.ranges.acc[self.output_op])
+            places = [(int(j), int(np.searchsorted(unit.keep, j))) for j in np.flatnonzero(c) if j in unit.keep]
+
+            def least(at: int, value: int, c: Int64Array = c, lo: Int64Array = lo, hi: Int64Array = hi) -> int:
+                """The least of the row with one output at a value."""
+                return int(np.minimum(c * lo, c * hi).sum() - min(c[at] * lo[at], c[at] * hi[at]) + c[at] * value)
+
+            def ruled_out(bound: int = bound, c: Int64Array = c, lo: Int64Array = lo, hi: Int64Array = hi, least: Any = least) -> bool:
+                far = [(j, int(hi[j] if c[j] > 0 else lo[j])) for j, _ in places if lo[j] < hi[j]]  # noqa: B023
+                return all(least(j, value) > bound for j, value in far)
+
+            for near in (False, True, False):
+                if near is ruled_out():
                     continue
-                group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
-                lowest, highest = int(unit.early[group, 0]), int(unit.early[group, -1])
-                if lo[j] < lowest <= hi[j]:
-                    aside, main = self._split_at(main, tensor - 1, int(j), lowest - 1)
-                    leaves.append(aside)
-                if lo[j] < highest <= hi[j]:
-                    main, aside = self._split_at(main, tensor - 1, int(j), highest - 1)
-                    leaves.append(aside)
+                for j, place in places:
+                    group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
+                    lower = bool(c[j] > 0) is near
+                    t = int(unit.early[group, 0 if lower else -1])
+                    if not first[j] < t <= last[j]:
+                        continue
+                    parts = self._split_at(main, self.output_op, j, t - 1)
+                    aside, main = parts if lower else parts[::-1]
+                    level = unit.lo + 1 if lower else unit.lo + unit.early.shape[1] - 1
+                    # Where the row is met by every output of the part, the part is the same question for every row.
+                    met = (
+                        least(j, int(lo[j] if lower else hi[j])) + int((np.abs(c) * (hi - lo)).sum() - abs(c[j]) * (hi[j] - lo[j])) <= bound
+                    )
+                    if lower:
+                        lo[j], first[j] = level, t
+                    else:
+                        hi[j], last[j] = level, t - 1
+                    key = self.output_op, j, t if lower else -t
+                    if near and met and aside.parent is root and key in shared:
+                        aside.same = shared[key]
+                    else:
+                        if met and aside.parent is root:
+                            shared[key] = aside
+                        leaves.append(aside)
             leaves.append(main)
         return leaves
 
@@ -196,39 +230,98 @@ class Search:
     # -- bounding ------------------------------------------------------------------------------------------------------
 
     def _objective(self, conjunctions: Sequence[int]) -> None:
-        """The rows of the conjunctions as tensors, relative to the reference run."""
-        network, relaxation = self.network, self.relaxation
+        """The forms of each conjunction as tensors, relative to the reference run: its rows, then ends of its outputs' accumulators.
+
+        The rows are put on the outputs' accumulators, each output at the slope of its staircase (``pull``). With the outputs' own
+        multipliers free the bound would be tighter, but flat: no smaller than what their ranges say, and while it is that, no multiplier below has an
+        effect, no split helps, and the search stalls. For the same reason a row is joined by forms that say that an accumulator which the row
+        pulls one way stays on this side of the other end of its range: parts that only their ranges contradict are closed by those.
+        """
+        network, relaxation, violation = self.network, self.relaxation, self.query.property.violation
         output = network.output.tensor
-        self.most_rows = max(len(self.query.property.violation[i]) for i in conjunctions)
         self.place = {i: k for k, i in enumerate(conjunctions)}
-        # One form more than rows, of zeros: what weight it takes is taken off the rows, so that the multipliers of ranges can outgrow
-        # them. Without it, a part whose ranges contradict each other (a saturated output that cannot be) stays open for thousands of nodes.
-        shape = len(conjunctions), self.most_rows + 1
-        outputs = np.zeros((*shape, network.output_tensor.size))
-        over = np.zeros((*shape, network.input.tensor.size))
+        self.most_rows = max(len(violation[i]) for i in conjunctions)
+        self.output_op = self._output_op()
+        ends = [self._ends(violation[i]) for i in conjunctions]
+        shape = len(conjunctions), self.most_rows + max(len(e) for e in ends)
+        outputs, over = np.zeros((*shape, network.output_tensor.size)), np.zeros((*shape, network.input.tensor.size))
         constant, present = np.zeros(shape), np.zeros(shape, bool)
-        present[:, -1] = True
         y0, x0 = relaxation.reference[output].reshape(-1), relaxation.reference[0].reshape(-1)
+        self.bounds = np.full((len(conjunctions), self.most_rows), np.inf)
         for i, k in self.place.items():
-            for r, row in enumerate(self.query.property.violation[i]):
-                outputs[k, r], present[k, r] = row.outputs, True
+            for r, row in enumerate(violation[i]):
+                outputs[k, r], present[k, r], self.bounds[k, r] = row.outputs, True, row.bound
                 constant[k, r] = int(row.outputs @ y0) - row.bound
                 if row.inputs is not None:
                     over[k, r] = row.inputs
                     constant[k, r] += int(row.inputs @ x0)
-        forms = {output: torch.from_numpy(outputs[:, :, relaxation.keep[output]])}
+        self.forms: dict[int, Tensor] = {}
         if over.any():
-            forms[0] = torch.from_numpy(over[:, :, relaxation.keep[0]])
-        self.forms, self.constant, self.present = forms, torch.from_numpy(constant), torch.from_numpy(present)
-        self.integer_rows = outputs, over
-        self.least = np.where(present, 0.0, -np.inf)
-        for i, k in self.place.items():
-            self.least[k, : len(self.query.property.violation[i])] -= [row.bound for row in self.query.property.violation[i]]
-        self.least[:, -1] = -np.inf
+            self.forms[0] = torch.from_numpy(over[:, :, relaxation.keep[0]])
+        of_outputs = torch.from_numpy(outputs[:, :, relaxation.keep[output]])
+        self.end_place, self.end_sign = np.zeros((2, *shape), np.int64)
+        if self.output_op is None:
+            self.forms[output] = of_outputs
+        else:
+            unit, maps = relaxation.units[self.output_op], relaxation.maps[torch.float64][self.output_op]
+            assert maps is not None
+            self.pull = of_outputs / unit.step
+            for k, of_conjunction in enumerate(ends):
+                for r, (place, sign) in enumerate(of_conjunction, self.most_rows):
+                    self.end_place[k, r], self.end_sign[k, r], present[k, r] = place, sign, True
+                    self.pull[k, r, place] = sign / unit.step[place]
+            (source,) = inputs(network.ops[self.output_op])
+            (form,) = maps.backward(self.pull.flatten(0, 1))
+            form = form.reshape(*shape, -1)
+            self.forms[source] = self.forms[source] + form if source in self.forms else form
+        self.constant, self.present = constant, present
+        self.integer_rows = outputs[:, : self.most_rows], over[:, : self.most_rows]
 
-    def _objective_of(self, nodes: list[Node], dtype: torch.dtype) -> Objective:
-        at = torch.tensor([self.place[n.conjunction] for n in nodes])
-        return Objective({t: f[at].to(dtype) for t, f in self.forms.items()}, self.constant[at].to(dtype), self.present[at])
+    def _output_op(self) -> int | None:
+        """The operation whose units are the outputs, in their order; None where there is none with a linear accumulator."""
+        tensor = self.network.output.tensor
+        while tensor > 0 and isinstance(self.network.ops[tensor - 1], Reshape):
+            (tensor,) = inputs(self.network.ops[tensor - 1])
+        settled = tensor - 1 in self.relaxation.units and isinstance(self.network.ops[tensor - 1], Dense | Conv2d)
+        return tensor - 1 if settled else None
+
+    def _ends(self, conjunction: Conjunction) -> list[tuple[int, int]]:
+        """The outputs that rows pull (place among the kept units), with 1 where a row pulls down, -1 where it pulls up."""
+        if self.output_op is None:
+            return []
+        keep = self.relaxation.units[self.output_op].keep
+        pulled = sorted({(int(j), int(np.sign(row.outputs[j]))) for row in conjunction for j in np.flatnonzero(row.outputs)})
+        places = [(int(np.searchsorted(keep, j)), sign) for j, sign in pulled if j in keep]
+        return places if len(places) <= _MOST_ENDS else []
+
+    def _objective_of(self, nodes: list[Node], ranges: dict[int, tuple[Tensor, Tensor]], outputs: tuple[Any, Any]) -> Objective:
+        """The forms of nodes; ``outputs`` are the ranges of the outputs (rows, outputs)."""
+        at = np.array([self.place[n.conjunction] for n in nodes])
+        constant, present = self.constant[at].copy(), self.present[at].copy()
+        if self.output_op is not None:
+            unit = self.relaxation.units[self.output_op]
+            corners = self.relaxation.corners(self.output_op, *ranges[self.output_op], torch.float64)
+            own = torch.from_numpy(self.integer_rows[0][at][:, :, self.relaxation.keep[self.network.output.tensor]])
+            for r in range(self.most_rows):
+                # z >= a / step + what rounding and the ends of the range take off at most.
+                constant[:, r] += inner(corners, own[:, r], own[:, r] / unit.step, gradient=False)[0].numpy()
+            if not len(unit.keep):
+                return Objective({t: f[at] for t, f in self.forms.items()}, torch.from_numpy(constant), torch.from_numpy(present))
+            place, sign, row = self.end_place[at], self.end_sign[at], np.arange(len(at))[:, None]
+            lo, hi = (side.numpy()[row, place] for side in ranges[self.output_op])
+            step, a0 = unit.step.numpy()[place], unit.a0.numpy()[place]
+            constant += np.where(sign > 0, a0 - hi, np.where(sign < 0, lo - a0, 0)) / step
+            root_lo, root_hi = (side[0][unit.keep][place] for side in self.root.ranges.acc[self.output_op])
+            # An end that no split has moved is met by every input.
+            present &= (sign == 0) | np.where(sign > 0, hi < root_hi, lo > root_lo)
+            # A row that the ranges of the outputs always meet cannot help to exclude anything.
+            rows = self.integer_rows[0][at]
+            most = np.maximum(rows * outputs[0][:, None], rows * outputs[1][:, None]).sum(axis=2) - self.bounds[at]
+            idle = (most <= 0) & ~self.integer_rows[1][at].any(axis=2)
+            others = present.copy()
+            others[:, : self.most_rows] &= ~idle
+            present = np.where(others.any(axis=1, keepdims=True), others, present)
+        return Objective({t: f[at] for t, f in self.forms.items()}, torch.from_numpy(constant), torch.from_numpy(present))
 
     def _work(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
         for start in range(0, len(nodes), 2 * self.batch):
@@ -248,12 +341,15 @@ class Search:
         relaxation = self.relaxation
         acc = {i: tuple(_rows(side, rest)[:, relaxation.units[i].keep] for side in ranges.acc[i]) for i in relaxation.units}
         tensors = {i: (torch.from_numpy(lo.copy()), torch.from_numpy(hi.copy())) for i, (lo, hi) in acc.items()}
-        corners = {i: relaxation.corners(i, lo, hi, torch.float32) for i, (lo, hi) in tensors.items()}
-        inputs = tuple(_rows(side[0].reshape(len(side[0]), -1), rest) for side in (ranges.lo, ranges.hi))
+        corners = {i: relaxation.corners(i, lo, hi, torch.float32) for i, (lo, hi) in tensors.items() if i != self.output_op}
+        x = tuple(_rows(side[0].reshape(len(side[0]), -1), rest) for side in (ranges.lo, ranges.hi))
         split_inputs = len(ranges.lo[0]) > 1
-        m, logits = self._start(nodes)
-        best = self._ascend(corners, m, logits, nodes, settings, inputs if split_inputs else None)
-        done = self._close(nodes, tensors, best, inputs if split_inputs else None)
+        output = self.network.output.tensor
+        outputs = tuple(_rows(side[output].reshape(len(side[output]), -1), rest) for side in (ranges.lo, ranges.hi))
+        objective = self._objective_of(nodes, tensors, outputs)
+        m, logits = self._start(nodes, corners, objective)
+        best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None)
+        done = self._close(nodes, tensors, best, objective, x if split_inputs else None)
         value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
         choice = choose(relaxation, tensors, best)
         for row in np.flatnonzero(~done):
@@ -262,74 +358,81 @@ class Search:
             node.m, node.logits = {i: v[row] for i, v in best.m.items()}, best.logits[row]
             if choice is not None and float(choice.score[row]) > 0:
                 node.split = int(choice.op[row]), int(choice.unit[row]), int(choice.value[row])
-            elif not self._ask(node, ranges, inputs, int(rest[row]), int(row)):
-                node.split = self._split_input(inputs, best, int(row))
+            elif not self._ask(node, ranges, x, int(rest[row]), int(row)):
+                node.split = self._split_input(x, best, int(row))
             if node.kind is Kind.SOLVER or self.witness is not None:
                 continue
             if node.split is None:
-                self._at_a_point(node, inputs[0][row])
+                self._at_a_point(node, x[0][row])
                 continue
             heapq.heappush(self.open, (node.bound, node.number, node))
         self._try(nodes, best, np.flatnonzero(~done), deadline)
 
-    def _start(self, nodes: list[Node]) -> tuple[dict[int, Tensor], Tensor]:
-        """The multipliers to climb from: the parent's; at the root those of the linear pass."""
+    def _start(self, nodes: list[Node], corners: dict[int, Any], objective: Objective) -> tuple[dict[int, Tensor], Tensor]:
+        """The multipliers to climb from: the parent's; at the root slopes."""
         if nodes[0].m:
             m = {i: torch.stack([n.m[i] for n in nodes]) for i in nodes[0].m}
             return m, torch.stack([n.logits for n in nodes if n.logits is not None])
-        from bvverify.bounds import linear
-
-        outputs, over = self.integer_rows
-        at = np.array([self.place[n.conjunction] for n in nodes])
-        over_inputs = over[at, 0].astype(np.int64) if over.any() else None
-        _, multipliers = linear.lower(self.network, self.root.bounds(), outputs[at, 0].astype(np.int64), over_inputs)
-        logits = torch.zeros((len(nodes), self.most_rows + 1))
-        logits[:, -1] = _NOTHING
-        return self.relaxation.of_multipliers(multipliers, torch.float32), logits
+        logits = torch.zeros((len(nodes), self.constant.shape[1]))
+        logits[:, self.most_rows :] = _ENDS
+        objective = objective.to(torch.float32)
+        weights = objective.weights(logits)
+        return self.relaxation.start(corners, {t: (weights[:, :, None] * f).sum(1) for t, f in objective.forms.items()}), logits
 
     def _ascend(
         self,
         corners: dict[int, Any],
         m: dict[int, Tensor],
         logits: Tensor,
-        nodes: list[Node],
+        objective: Objective,
         settings: Settings,
-        inputs: tuple[Any, ...] | None,
+        x: tuple[Any, ...] | None,
     ) -> Ascent:
         settings = Settings(settings.steps, settings.rate, settings.decay, _TARGET)
-        with self.relaxation.box(inputs):
-            best = self.relaxation.ascend(corners, m, logits, self._objective_of(nodes, torch.float32), settings)
+        with self.relaxation.box(x):
+            best = self.relaxation.ascend(corners, m, logits, objective.to(torch.float32), settings)
         if not self.exponents:
             self.exponents = exponents_for(best.m)
+            if self.output_op is not None:
+                self.exponents |= exponents_for({self.output_op: self.pull})
         return best
 
-    def _close(self, nodes: list[Node], tensors: dict[int, Any], best: Ascent, inputs: tuple[Any, ...] | None) -> Any:
+    def _close(self, nodes: list[Node], tensors: dict[int, Any], best: Ascent, objective: Objective, x: tuple[Any, ...] | None) -> Any:
         """Which nodes are bounded above zero at integer multipliers; their leaves are kept."""
         done = np.zeros(len(nodes), bool)
         rows = torch.nonzero(best.value > 0)[:, 0]
         if not len(rows):
             return done
+        objective = Objective({t: f[rows] for t, f in objective.forms.items()}, objective.constant[rows], objective.present[rows])
+        shares = objective.weights(best.logits[rows].double())
+        m = {i: v[rows].double() for i, v in best.m.items()}
+        at = torch.tensor([self.place[nodes[i].conjunction] for i in rows.tolist()])
+        if self.output_op is not None:
+            m[self.output_op] = (shares[:, :, None] * self.pull[at]).sum(1)
         rounded = {
-            i: torch.round(torch.ldexp(v[rows].double(), torch.tensor(self.exponents[i]))).clamp(-_MULTIPLIER_LIMIT, _MULTIPLIER_LIMIT)
-            for i, v in best.m.items()
+            i: torch.round(torch.ldexp(v, torch.tensor(self.exponents[i]))).clamp(-_MULTIPLIER_LIMIT, _MULTIPLIER_LIMIT)
+            for i, v in m.items()
         }
         exact = {i: torch.ldexp(v, torch.tensor(-self.exponents[i])) for i, v in rounded.items()}
-        chosen = [nodes[i] for i in rows.tolist()]
-        objective = self._objective_of(chosen, torch.float64)
-        weight = torch.round(torch.ldexp(objective.weights(best.logits[rows].double()), torch.tensor(_WEIGHT_BITS)))
-        weight[:, -1] = 0
+        weight = torch.round(torch.ldexp(shares[:, : self.most_rows], torch.tensor(_WEIGHT_BITS)))
         w = torch.ldexp(weight, torch.tensor(-_WEIGHT_BITS))
         corners = {i: self.relaxation.corners(i, lo[rows], hi[rows], torch.float64) for i, (lo, hi) in tensors.items()}
-        forms = {t: (w[:, :, None] * f).sum(1) for t, f in objective.forms.items()}
-        part = None if inputs is None else tuple(side[rows.numpy()] for side in inputs)
+        own = {
+            self.network.output.tensor: torch.from_numpy(self.integer_rows[0])[at][:, :, self.relaxation.keep[self.network.output.tensor]]
+        }
+        if self.integer_rows[1].any():
+            own[0] = torch.from_numpy(self.integer_rows[1])[at][:, :, self.relaxation.keep[0]]
+        forms = {t: (w[:, :, None] * f).sum(1) for t, f in own.items()}
+        part = None if x is None else tuple(side[rows.numpy()] for side in x)
+        constant = (w * torch.from_numpy(self.constant[at.numpy(), : self.most_rows])).sum(1)
         with self.relaxation.box(part):
-            value = self.relaxation.evaluate(corners, exact, forms, (w * objective.constant).sum(1), gradient=False).value
+            value = self.relaxation.evaluate(corners, exact, forms, constant, gradient=False).value
         good = (value > 1e-6).numpy()
-        for row in np.flatnonzero(good):
-            node = chosen[row]
+        for place in np.flatnonzero(good):
+            node = nodes[int(rows[place])]
             node.kind, node.leaf = Kind.BOUND, len(self.leaf_weights)
-            self.leaf_weights.append(weight[row, :-1].numpy().astype(np.int64))
-            self.leaf_multipliers.append({i: v[row].numpy().astype(np.int32) for i, v in rounded.items()})
+            self.leaf_weights.append(weight[place].numpy().astype(np.int64))
+            self.leaf_multipliers.append({i: v[place].numpy().astype(np.int32) for i, v in rounded.items()})
             node.m, node.logits = {}, None
         done[rows.numpy()[good]] = True
         return done
@@ -338,7 +441,7 @@ class Search:
         """Nodes of which one row cannot be met by the ranges of outputs and inputs."""
         outputs, over = self.integer_rows
         at = np.array([self.place[n.conjunction] for n in nodes])
-        least = self.least[at]
+        least = -self.bounds[at]
         for rows, tensor in ((outputs, self.network.output.tensor), (over, 0)):
             if rows.any():
                 lo, hi = (side[tensor].reshape(len(side[tensor]), 1, -1) for side in (ranges.lo, ranges.hi))
@@ -347,9 +450,9 @@ class Search:
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
-    def _ask(self, node: Node, ranges: Ranges, inputs: tuple[Any, ...], row: int, among: int) -> bool:
+    def _ask(self, node: Node, ranges: Ranges, x: tuple[Any, ...], row: int, among: int) -> bool:
         """Every unit is settled: ask the solver, unless the inputs that are left are few. Whether the node needs no more."""
-        lo, hi = inputs[0][among], inputs[1][among]
+        lo, hi = x[0][among], x[1][among]
         if self.solver is None or float(np.log2(hi - lo + 1.0).sum()) < _FEW_INPUTS:
             return False
         self.asked += 1
@@ -362,9 +465,9 @@ class Search:
             node.kind = Kind.SOLVER
         return answer == "unsat"
 
-    def _split_input(self, inputs: tuple[Any, ...], best: Ascent, row: int) -> tuple[int, int, int] | None:
+    def _split_input(self, x: tuple[Any, ...], best: Ascent, row: int) -> tuple[int, int, int] | None:
         """The middle of the input element that the bound leaves most to; None at a single input."""
-        lo, hi = inputs[0][row], inputs[1][row]
+        lo, hi = x[0][row], x[1][row]
         if not (lo < hi).any():
             return None
         weight = np.zeros(len(lo))
@@ -408,6 +511,7 @@ class Search:
         stack = [root]
         while stack:
             node = stack.pop()
+            node = node.same or node
             if node.kind is None:
                 raise InternalError("a tree without an end was called closed: please report this")
             kinds.append(int(node.kind))
