@@ -1,9 +1,9 @@
 """Integer local search: move single elements of an input, several at once where that helps, until nothing improves.
 
-It starts from an input that a gradient search or a bound suggests. Moves are scored on the float32 stand-in, where a dense first layer lets a
-move change its accumulator by one column instead of running the network again; whatever looks like a violation is confirmed by the
-interpreter, so that ties and saturated ties count as they do for the verdict. Outputs are compared before their last rounding: whole plateaus of
-rounded outputs are flat.
+It starts from an input that a gradient search or a bound suggests. Moves are scored on the float32 stand-in, where a dense first layer
+lets a move change its accumulator by one column instead of running the network again; whatever looks like a violation is confirmed by the
+interpreter, so that ties and saturated ties count as they do for the verdict. Outputs are compared before their last rounding: whole
+plateaus of rounded outputs are flat.
 """
 
 from __future__ import annotations

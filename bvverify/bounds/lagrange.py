@@ -5,9 +5,9 @@ For a linear form with coefficients C on some tensor, one multiplier m for each 
     L(m) = constant + sum over units of min over a in [l, u] of (c z(a) - m a)  +  min over the box of c x.
 
 L is concave and piecewise linear in m. Its supergradient is the residual ``W z* + b - a*`` of the minimisers: two linear maps a layer, no
-autograd. Ascent is Adam (Kingma and Ba, 2015) on multipliers scaled by a unit's |c| / step width. All numbers are relative to a reference run of the network
-(``x0``): then constants drop out and float32 suffices for the search, where raw accumulators pass 2^24. What is to be believed is
-evaluated again in float64 at multipliers rounded to integers, and checked by the kernel in integers.
+autograd. Ascent is Adam (Kingma and Ba, 2015) on multipliers scaled by a unit's |c| / step width. All numbers are relative to a reference
+run of the network (``x0``): then constants drop out and float32 suffices for the search, where raw accumulators pass 2^24. What is to be
+believed is evaluated again in float64 at multipliers rounded to integers, and checked by the kernel in integers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ _FAR = 1 << 40
 class Unit:
     """The units of one operation that take part.
 
-    ``keep`` are their flat indices; ``early`` and ``late`` thresholds int64 (groups, steps), where unit ``i`` belongs to group ``i // (n / groups)``;
-    ``table`` instead for a table. ``a0``, ``z0`` int64 (n,): accumulator and result of the reference run. ``step`` float64 (n,): the mean step width.
+    ``keep`` are their flat indices; ``early`` and ``late`` thresholds int64 (groups, steps), where unit ``i`` belongs to group ``i // (n
+    / groups)``; ``table`` instead for a table. ``a0``, ``z0`` int64 (n,): accumulator and result of the reference run. ``step`` float64
+    (n,): the mean step width.
     """
 
     keep: Int64Array
@@ -64,7 +65,7 @@ class Corners:
 
 @dataclass(slots=True)
 class Point:
-    """What an evaluation came to: the bound (rows,), and at the minimiser by operation: residuals, accumulators, results, coefficients; x."""
+    """What an evaluation came to: the bound (rows,), and at the minimiser, by operation, residuals, accumulators, results, coefficients."""
 
     value: Tensor
     residual: dict[int, Tensor]
@@ -115,7 +116,8 @@ class Objective:
 class Relaxation:
     """A network on a box, prepared: linear maps and step functions of the elements that vary.
 
-    ``lo``, ``hi`` are ranges of every tensor (without a batch axis), ``reference`` every tensor of one input of the box (1, *shape), ``opaque`` operations of which only the range of the result is known.
+    ``lo``, ``hi`` are ranges of every tensor (without a batch axis), ``reference`` every tensor of one input of the box (1, *shape),
+    ``opaque`` operations of which only the range of the result is known.
     """
 
     def __init__(
@@ -390,8 +392,8 @@ class Relaxation:
     def start(self, corners: dict[int, Corners], forms: dict[int, Tensor]) -> dict[int, Tensor]:
         """CROWN's slopes on each row's own ranges as first multipliers: of the lower hull where c is positive, of the upper where negative.
 
-        Slopes of wider ranges will not do: where an output saturates on most of its range they are flat, nothing reaches the layers below, and
-        the ascent, whose steps are as long as what reaches a unit, never leaves that point.
+        Slopes of wider ranges will not do: where an output saturates on most of its range they are flat, nothing reaches the layers
+        below, and the ascent, whose steps are as long as what reaches a unit, never leaves that point.
         """
         forms, m = dict(forms), {}
         for index in range(max(forms) - 1, -1, -1):

@@ -82,6 +82,7 @@ class Dual:
                 if isinstance(op, ops.Lookup):
                     least = least_on_table(op, c2, m2, *ranges.acc[index])
                 else:
+                    assert steps is not None
                     least = least_on_steps(steps, c2, m2, *ranges.acc[index], self.network.tensors[index + 1].shape)
                 self.add_constant(total(least), common)
                 if m.any():
@@ -96,6 +97,7 @@ class Dual:
         (low, high), steps = ranges.acc[index], self.frame.steps[index]
         m = _multiplier(multipliers, index, (self.rows, (positions - 1) * size))
         (c, common), (values, _) = _common((c.reshape(self.rows, -1), exponent), m)
+        assert steps is not None
         parts = []
         for k in range(positions - 1, 0, -1):
             at = slice((k - 1) * size, k * size)

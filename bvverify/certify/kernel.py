@@ -1,9 +1,10 @@
 """``check``: accept a certificate, or say why not and where.
 
 What is shown, in this order. The statement is the one that was asked. Each tightening's claims follow from the box and the claims before
-it, by weak duality. The forest has one tree for each conjunction of the violation; the two parts of every split cover what
-was split, since an integer is at most v or at least v + 1; and in each leaf the conjunction cannot be met. What is trusted: this package,
-``bvverify.model`` (thresholds and shapes), ``bvverify.run`` (the interpreter), NumPy; and each solver leaf, which is counted and not checked.
+it, by weak duality. The forest has one tree for each conjunction of the violation; the two parts of every split cover what was split,
+since an integer is at most v or at least v + 1; and in each leaf the conjunction cannot be met. What is trusted: this package,
+``bvverify.model`` (thresholds and shapes), ``bvverify.run`` (the interpreter), NumPy; and each solver leaf, which is counted and not
+checked.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ A step function is given by two lists of thresholds: ``early[k]``, the least acc
 ``late[k]``, the least from which it always is. They are equal where the result is a function of the accumulator.
 
 **Lemma.** Let ``a`` be in ``[l, u]``, ``first`` the number of late steps at or below ``l`` and ``last`` the number of early steps at or
-below ``u``; then z takes the levels first .. last. At one level ``c*z - lambda*a`` is linear in ``a``, so it is least at an end: at ``l``, at ``u``, or
-at a corner ``(early[z], z)`` or ``(late[z+1] - 1, z)``. Taking corners outside ``[l, u]`` as well only makes the minimum smaller. Of
-the corners of one list we look at the first and the last. Any between them lies within ``spread`` of the straight line through those two,
-where ``spread = max r - min r`` and ``r[k] = T[k] - slope * k``; a linear function on a line is least at an end, so the corners between are no
-less than the two ends minus ``|lambda| * spread``. With two steps or fewer there are none between.
+below ``u``; then z takes the levels first .. last. At one level ``c*z - lambda*a`` is linear in ``a``, so it is least at an end: at
+``l``, at ``u``, or at a corner ``(early[z], z)`` or ``(late[z+1] - 1, z)``. Taking corners outside ``[l, u]`` as well only makes the
+minimum smaller. Of the corners of one list we look at the first and the last. Any between them lies within ``spread`` of the straight
+line through those two, where ``spread = max r - min r`` and ``r[k] = T[k] - slope * k``; a linear function on a line is least at an end,
+so the corners between are no less than the two ends minus ``|lambda| * spread``. With two steps or fewer there are none between.
 """
 
 from __future__ import annotations

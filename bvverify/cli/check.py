@@ -135,13 +135,13 @@ def _lines(certificate: Certificate, network: Network, report: Report, seconds: 
     from bvverify.model.certificate import Kind
 
     leaves = report.leaves
+    closed = f"{leaves[Kind.INTERVAL]} interval leaves, {leaves[Kind.BOUND]} bound leaves"
     lines = [
         "accepted" if report.complete else "accepted, but for what a solver closed",
         f"  shown      {_claim(certificate, network)}",
         f"  semantics  {network.semantics}",
         f"  model      {Path(network.provenance.path).name}, sha256 {network.provenance.sha256[:16]}",
-        f"  checked    {report.claims} claims, {report.splits} splits, {leaves[Kind.INTERVAL]} interval leaves, "
-        f"{leaves[Kind.BOUND]} bound leaves, {seconds:.2f} s",
+        f"  checked    {report.claims} claims, {report.splits} splits, {closed}, {seconds:.2f} s",
     ]
     if not report.complete:
         lines.append(f"  unchecked  {leaves[Kind.SOLVER]} leaves that the bit-vector solver closed")

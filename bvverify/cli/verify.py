@@ -40,4 +40,5 @@ def command(
     from bvverify.cli import decide, question
 
     return decide.decide(NAME, lambda: question.ask_property(model, property_file, semantics),
-                         engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check, nodes=nodes)  # fmt: skip
+                         engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
+                         nodes=nodes)  # fmt: skip

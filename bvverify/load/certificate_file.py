@@ -14,7 +14,8 @@ entry                                holds
 ``weight``, ``m<op>``, ``e``         of the bound leaves: row weights, multipliers (leaves, units), (operation, exponent) pairs
 ===================================  =======================================================================================
 
-Integers are stored in the narrowest type that holds them. ``bvverify.model.certificate`` says what they mean, ``bvverify.certify`` what they prove.
+Integers are stored in the narrowest type that holds them. ``bvverify.model.certificate`` says what they mean, ``bvverify.certify`` what
+they prove.
 """
 
 from __future__ import annotations

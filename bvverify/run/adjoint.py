@@ -1,7 +1,7 @@
 """The interpreter's linear parts the other way round: a form over accumulators as forms over what they are sums of.
 
-``sum_i m_i * acc_i(x) = sum_t sum_j form_tj * x_tj + constant`` exactly, for every x. Arrays are int64, or big integers in object arrays where
-those would not hold a result (``bvverify.run.exact``).
+``sum_i m_i * acc_i(x) = sum_t sum_j form_tj * x_tj + constant`` exactly, for every x. Arrays are int64, or big integers in object arrays
+where those would not hold a result (``bvverify.run.exact``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Where to split: the threshold whose two sides should gain most at the relaxation's minimiser.
 
-For each unit the minimiser has an average accumulator a and result z that need not lie on the staircase: the gap is what the relaxation gains
-by that. Of the units with the largest gaps the two kinks are scored (where the staircase leaves its lower and reaches its upper saturation: a
-ReLU's phase, a clip); thresholds between them only where no kink is left, since between its kinks a staircase is nearly a line. The score is the gain of the side that holds a, the lower hull
-of ``c * z`` at a after the split minus before, plus half the distance that the other side is forced to move, in output steps.
+For each unit the minimiser has an average accumulator a and result z that need not lie on the staircase: the gap is what the relaxation
+gains by that. Of the units with the largest gaps the two kinks are scored (where the staircase leaves its lower and reaches its upper
+saturation: a ReLU's phase, a clip); thresholds between them only where no kink is left, since between its kinks a staircase is nearly a
+line. The score is the gain of the side that holds a, the lower hull of ``c * z`` at a after the split minus before, plus half the
+distance that the other side is forced to move, in output steps.
 """
 
 from __future__ import annotations

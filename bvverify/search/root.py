@@ -1,7 +1,7 @@
 """The root of the search: what is known of the whole box, tightened layer by layer with the Lagrangian bound.
 
-Everything here ends in claims with multipliers (``Tightening``); ranges are what ``bvverify.certify.ranges`` derives from the claims, so that search and
-kernel can never mean different ranges.
+Everything here ends in claims with multipliers (``Tightening``); ranges are what ``bvverify.certify.ranges`` derives from the claims, so
+that search and kernel can never mean different ranges.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Branch and bound over step functions, complete: every conjunction of a violation is refuted, or met by an input.
 
-A node is a conjunction with a path of splits; its ranges are what the kernel derives from the root's claims and that path. Each node is bounded
-by a few steps of ascent from its parent's multipliers, in float32; what seems closed is evaluated again in float64 at integer multipliers,
-and the kernel has the last word on all of them together. All open nodes of all conjunctions are in one pool, worst bound first, and are
-worked off in batches. Where nothing is left to split but inputs, inputs are split: at a single input the ranges are exact.
+A node is a conjunction with a path of splits; its ranges are what the kernel derives from the root's claims and that path. Each node is
+bounded by a few steps of ascent from its parent's multipliers, in float32; what seems closed is evaluated again in float64 at integer
+multipliers, and the kernel has the last word on all of them together. All open nodes of all conjunctions are in one pool, worst bound
+first, and are worked off in batches. Where nothing is left to split but inputs, inputs are split: at a single input the ranges are exact.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from bvverify.model.ops import Conv2d, Dense, Reshape, inputs
 from bvverify.model.query import Box, Conjunction
 from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
+from bvverify.search import saturation
 from bvverify.search.branching import choose
 from bvverify.search.root import Root, bounds_of
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
-"""With 30 steps, or a rate that falls faster, the same tasks take 5 to 30 times as many nodes: a split pays only once its bound has settled."""
+"""With 30 steps, or a rate that falls faster, the same tasks take 5 to 30 times as many nodes: a split pays once its bound has settled."""
 _TARGET = 1e-3
 _WEIGHT_BITS = 12
 _ENDS = -2.5
@@ -143,63 +144,29 @@ class Search:
         return children
 
     def _presplit(self, roots: list[Node]) -> list[Node]:
-        """Split the outputs that a single row speaks of where they saturate, before anything else.
-
-        The row is bounded on accumulators (``_objective``), which loses at the *far* end of an output's range: the upper one of an output
-        that it pulls down, the lower one of one that it pulls up. Where the row itself rules the far ends out, as it does for a strict
-        inequality, they are split off and closed at once. Where it does not, two outputs may tie in saturation: the near ends are split off
-        first, to be refuted on their own, and after that the row rules out the far ones.
-        """
+        """Cut each root where its outputs saturate (``search.saturation``); parts that ask the same are asked once."""
         if self.output_op is None or self.relaxation.units[self.output_op].early.shape[1] < 2:
             return roots
         unit = self.relaxation.units[self.output_op]
-        output = self.network.output.tensor
-        leaves, shared = [], dict[tuple[int, int, int], Node]()
+        top = unit.lo + unit.early.shape[1]
+        lo, hi = (side[self.network.output.tensor].reshape(-1) for side in (self.root.ranges.lo, self.root.ranges.hi))
+        leaves, shared = [], dict[tuple[int, bool], Node]()
         for root in roots:
             rows, main = self.query.property.violation[root.conjunction], root
-            if len(rows) > 1 or rows[0].inputs is not None:
-                leaves.append(main)
-                continue
-            c, bound = rows[0].outputs, rows[0].bound
-            lo, hi = (side[output].reshape(-1).copy() for side in (self.root.ranges.lo, self.root.ranges.hi))
-            first, last = (side[0].copy() for side in self.root.ranges.acc[self.output_op])
-            places = [(int(j), int(np.searchsorted(unit.keep, j))) for j in np.flatnonzero(c) if j in unit.keep]
-
-            def least(at: int, value: int, c: Int64Array = c, lo: Int64Array = lo, hi: Int64Array = hi) -> int:
-                """The least of the row with one output at a value."""
-                return int(np.minimum(c * lo, c * hi).sum() - min(c[at] * lo[at], c[at] * hi[at]) + c[at] * value)
-
-            def ruled_out(bound: int = bound, c: Int64Array = c, lo: Int64Array = lo, hi: Int64Array = hi, least: Any = least) -> bool:
-                far = [(j, int(hi[j] if c[j] > 0 else lo[j])) for j, _ in places if lo[j] < hi[j]]  # noqa: B023
-                return all(least(j, value) > bound for j, value in far)
-
-            for near in (False, True, False):
-                if near is ruled_out():
+            alone = len(rows) == 1 and rows[0].inputs is None and self._ends(rows)
+            for cut in saturation.cuts(rows[0], lo, hi, unit.lo, top) if alone else ():
+                place = int(np.searchsorted(unit.keep, cut.output))
+                group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
+                threshold = int(unit.early[group, 0 if cut.lower else -1])
+                parts = self._split_at(main, self.output_op, cut.output, threshold - 1)
+                aside, main = parts if cut.lower else parts[::-1]
+                key = cut.output, cut.lower
+                if cut.met and aside.parent is root and key in shared:
+                    aside.same = shared[key]
                     continue
-                for j, place in places:
-                    group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
-                    lower = bool(c[j] > 0) is near
-                    t = int(unit.early[group, 0 if lower else -1])
-                    if not first[j] < t <= last[j]:
-                        continue
-                    parts = self._split_at(main, self.output_op, j, t - 1)
-                    aside, main = parts if lower else parts[::-1]
-                    level = unit.lo + 1 if lower else unit.lo + unit.early.shape[1] - 1
-                    # Where the row is met by every output of the part, the part is the same question for every row.
-                    met = (
-                        least(j, int(lo[j] if lower else hi[j])) + int((np.abs(c) * (hi - lo)).sum() - abs(c[j]) * (hi[j] - lo[j])) <= bound
-                    )
-                    if lower:
-                        lo[j], first[j] = level, t
-                    else:
-                        hi[j], last[j] = level, t - 1
-                    key = self.output_op, j, t if lower else -t
-                    if near and met and aside.parent is root and key in shared:
-                        aside.same = shared[key]
-                    else:
-                        if met and aside.parent is root:
-                            shared[key] = aside
-                        leaves.append(aside)
+                if cut.met and aside.parent is root:
+                    shared[key] = aside
+                leaves.append(aside)
             leaves.append(main)
         return leaves
 
@@ -233,9 +200,10 @@ class Search:
         """The forms of each conjunction as tensors, relative to the reference run: its rows, then ends of its outputs' accumulators.
 
         The rows are put on the outputs' accumulators, each output at the slope of its staircase (``pull``). With the outputs' own
-        multipliers free the bound would be tighter, but flat: no smaller than what their ranges say, and while it is that, no multiplier below has an
-        effect, no split helps, and the search stalls. For the same reason a row is joined by forms that say that an accumulator which the row
-        pulls one way stays on this side of the other end of its range: parts that only their ranges contradict are closed by those.
+        multipliers free the bound would be tighter, but flat: no smaller than what their ranges say, and while it is that, no multiplier
+        below has an effect, no split helps, and the search stalls. For the same reason a row is joined by forms that say that an
+        accumulator which the row pulls one way stays on this side of the other end of its range: parts that only their ranges contradict
+        are closed by those.
         """
         network, relaxation, violation = self.network, self.relaxation, self.query.property.violation
         output = network.output.tensor
