@@ -19,10 +19,7 @@ from bvverify.certify.steps import least_on_steps, least_on_table
 from bvverify.model import ops
 from bvverify.model.certificate import Multipliers
 from bvverify.run.adjoint import adjoint, scatter, windows
-from bvverify.run.exact import add, fit, magnitude, scale, total
-
-Scaled = tuple[Any, int]
-"""Integers times ``2^-exponent``."""
+from bvverify.run.exact import Scaled, add, add_scaled, common, fit, magnitude, scale, total
 
 
 class Dual:
@@ -35,11 +32,11 @@ class Dual:
 
     def add_constant(self, values: Any, exponent: int) -> None:
         """Add ``values * 2^-exponent`` (rows,) to the bound."""
-        self.constant = _sum(self.constant, (np.broadcast_to(values, (self.rows,)).astype(object), exponent))
+        self.constant = add_scaled(self.constant, (np.broadcast_to(values, (self.rows,)).astype(object), exponent))
 
     def add_form(self, tensor: int, form: Any, exponent: int) -> None:
         """Add a form over a tensor to what is to be bounded."""
-        self.forms[tensor] = _sum(self.forms[tensor], (form, exponent)) if tensor in self.forms else (form, exponent)
+        self.forms[tensor] = add_scaled(self.forms[tensor], (form, exponent)) if tensor in self.forms else (form, exponent)
 
     def push(self, index: int, m: Any, exponent: int) -> None:
         """Add multipliers on the accumulators of operation ``index`` (rows, units), as forms over its inputs."""
@@ -77,14 +74,14 @@ class Dual:
                     self._least_in_range(c, exponent, ranges, index + 1)
                     return
                 flat = c.reshape(self.rows, -1)
-                m, m_exponent = _multiplier(multipliers, index, flat.shape)
-                (c2, common), (m2, _) = _common((flat, exponent), (m, m_exponent))
+                m, m_exponent = multipliers.of(index, flat.shape)
+                (c2, fine), (m2, _) = common((flat, exponent), (m, m_exponent))
                 if isinstance(op, ops.Lookup):
                     least = least_on_table(op, c2, m2, *ranges.acc[index])
                 else:
                     assert steps is not None
                     least = least_on_steps(steps, c2, m2, *ranges.acc[index], self.network.tensors[index + 1].shape)
-                self.add_constant(total(least), common)
+                self.add_constant(total(least), fine)
                 if m.any():
                     self.push(index, m, m_exponent)
             case _:
@@ -95,39 +92,23 @@ class Dual:
         x, out = self.network.tensors[op.x], self.network.tensors[index + 1].shape
         positions, size = op.window.kernel[0] * op.window.kernel[1], int(np.prod(out))
         (low, high), steps = ranges.acc[index], self.frame.steps[index]
-        m = _multiplier(multipliers, index, (self.rows, (positions - 1) * size))
-        (c, common), (values, _) = _common((c.reshape(self.rows, -1), exponent), m)
+        m = multipliers.of(index, (self.rows, (positions - 1) * size))
+        (c, fine), (values, _) = common((c.reshape(self.rows, -1), exponent), m)
         assert steps is not None
         parts = []
         for k in range(positions - 1, 0, -1):
             at = slice((k - 1) * size, k * size)
-            self.add_constant(total(least_on_steps(steps, c, values[:, at], low[:, at], high[:, at], out)), common)
+            self.add_constant(total(least_on_steps(steps, c, values[:, at], low[:, at], high[:, at], out)), fine)
             parts.append(values[:, at])
             c = add(c, -values[:, at])
         everything = np.stack([c, *parts[::-1]], axis=1).reshape(self.rows, positions, *out).swapaxes(1, 2)
         _, inside = windows(np.zeros((1, 1, *x.shape[1:]), np.int64), op, 0)
         # A padded position holds the type's least value.
-        self.add_constant(scale(total(np.where(inside, 0, everything)), x.qtype.lo), common)
-        self.add_form(op.x, scatter(np.where(inside, everything, 0), op, x.shape), common)
+        self.add_constant(scale(total(np.where(inside, 0, everything)), x.qtype.lo), fine)
+        self.add_form(op.x, scatter(np.where(inside, everything, 0), op, x.shape), fine)
 
     def _least_in_range(self, c: Any, exponent: int, ranges: Ranges, tensor: int) -> None:
         """Add the least ``c * x`` over the range of a tensor."""
         lo, hi = ranges.lo[tensor], ranges.hi[tensor]
         c = fit(magnitude(c) * max(magnitude(lo), magnitude(hi)), c)[0]
         self.add_constant(total(np.minimum(c * lo, c * hi)), exponent)
-
-
-def _multiplier(multipliers: Multipliers, index: int, shape: tuple[int, ...]) -> Scaled:
-    if index not in multipliers.values:
-        return np.zeros(shape, np.int64), 0
-    return multipliers.values[index], multipliers.exponents[index]
-
-
-def _common(a: Scaled, b: Scaled) -> tuple[Scaled, Scaled]:
-    exponent = max(a[1], b[1])
-    return (scale(a[0], 1 << (exponent - a[1])), exponent), (scale(b[0], 1 << (exponent - b[1])), exponent)
-
-
-def _sum(a: Scaled, b: Scaled) -> Scaled:
-    (x, exponent), (y, _) = _common(a, b)
-    return add(x, y), exponent

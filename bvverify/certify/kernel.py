@@ -10,38 +10,23 @@ checked.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bvverify.certify.dual import Dual, Scaled
-from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, TooLarge, propagate
-from bvverify.model.certificate import INPUT, Certificate, Forest, Kind, Multipliers, Statement, Tightening, units
-from bvverify.model.ops import Conv2d, Dense
+from bvverify.certify.dual import Dual
+from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, propagate
+from bvverify.model.certificate import Certificate, Forest, Kind, Statement, Tightening, units
 from bvverify.model.query import Query
-from bvverify.run.exact import narrow
+from bvverify.model.result import CheckReport
+from bvverify.run.exact import Scaled, narrow
 
 _ROWS = 256
-_MOST_EXPONENT = 256
 
 
 class Rejected(Exception):
     """The certificate proves nothing; the message says what is wrong, and where."""
-
-
-@dataclass(slots=True)
-class Report:
-    """What was accepted: claims, and leaves by kind. ``complete`` says that nothing is left to a solver's word."""
-
-    claims: int = 0
-    splits: int = 0
-    leaves: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys((Kind.INTERVAL, Kind.BOUND, Kind.SOLVER), 0))
-
-    @property
-    def complete(self) -> bool:
-        """Whether every leaf was checked."""
-        return self.leaves[Kind.SOLVER] == 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,26 +39,33 @@ class _Leaf:
     limits: dict[int, tuple[Any, Any]]
 
 
-def check(certificate: Certificate, query: Query) -> Report:
+def check(certificate: Certificate, query: Query) -> CheckReport:
     """Check that ``certificate`` proves ``query``; raises ``Rejected``."""
     different = certificate.statement.differs(Statement.of(query))
     if different:
         raise Rejected(f"it is about {different}")
+    place = ""
     try:
+        for number, tightening in enumerate(certificate.tightenings):
+            place = f"tightening {number}: "
+            tightening.check(query.network)
+        place = "the forest: "
+        certificate.forest.check(query.network)
+        place = ""
         return _Checker(certificate, query).run()
-    except TooLarge as op:
-        raise Rejected(f"an accumulator of {op} could pass 2^48") from None
+    except ValueError as error:
+        raise Rejected(f"{place}{error}") from None
 
 
 class _Checker:
     def __init__(self, certificate: Certificate, query: Query) -> None:
         self.certificate, self.query, self.network = certificate, query, query.network
-        self.frame = Frame.of(query.network)
+        self.frame = Frame(query.network)
         self.box = query.box.lo[None], query.box.hi[None]
         self.claims: Limits = {}
-        self.report = Report()
+        self.splits, self.leaves = 0, dict.fromkeys(Kind, 0)
 
-    def run(self) -> Report:
+    def run(self) -> CheckReport:
         """All of it."""
         for number, tightening in enumerate(self.certificate.tightenings):
             self._tighten(f"tightening {number}", tightening)
@@ -82,7 +74,7 @@ class _Checker:
             raise Rejected("the claims leave no value for an accumulator")
         chunk: list[_Leaf] = []
         for leaf in self._leaves(self.certificate.forest):
-            self.report.leaves[leaf.kind] += 1
+            self.leaves[leaf.kind] += 1
             if leaf.kind is not Kind.SOLVER:
                 chunk.append(leaf)
             if len(chunk) == _ROWS:
@@ -90,19 +82,12 @@ class _Checker:
                 chunk = []
         if chunk:
             self._close(chunk)
-        return self.report
+        claims = sum(len(t.unit) for t in self.certificate.tightenings)
+        return CheckReport(claims, self.splits, *(self.leaves[k] for k in (Kind.INTERVAL, Kind.BOUND, Kind.SOLVER)))
 
     def _tighten(self, place: str, claim: Tightening) -> None:
         """Prove a tightening's claims and add them to what is known."""
-        network, rows = self.network, len(claim.unit)
-        if not 0 <= claim.op < len(network.ops) or not isinstance(network.ops[claim.op], Dense | Conv2d):
-            raise Rejected(f"{place}: operation {claim.op} has no accumulator that could be tightened")
-        size = units(network, claim.op)
-        if not rows == len(claim.upper) == len(claim.claim) or (rows and not 0 <= claim.unit.min() <= claim.unit.max() < size):
-            raise Rejected(f"{place}: claims about units that operation {claim.op} does not have")
-        self._well_formed(place, claim.multipliers, rows)
-        if any(op >= claim.op for op in claim.multipliers.values):
-            raise Rejected(f"{place}: multipliers beyond the operation that is bounded")
+        network, rows, size = self.network, len(claim.unit), units(self.network, claim.op)
         ranges = propagate(self.frame, *self.box, self.claims)
         sign = np.where(claim.upper, -1, 1)
         for start in range(0, rows, _ROWS):
@@ -126,22 +111,11 @@ class _Checker:
         np.maximum.at(lo[0], claim.unit[~claim.upper], claim.claim[~claim.upper])
         np.minimum.at(hi[0], claim.unit[claim.upper], claim.claim[claim.upper])
         self.claims[claim.op] = lo, hi
-        self.report.claims += rows
 
     def _leaves(self, forest: Forest) -> Iterator[_Leaf]:
         """Every leaf with the limits that the splits above it set; ``Rejected`` where the forest is not one tree a conjunction."""
-        self._well_formed("the forest", forest.multipliers, len(forest.weight))
-        if not len(forest.split_op) == len(forest.split_unit) == len(forest.split_value) == int((forest.kind == Kind.SPLIT).sum()):
-            raise Rejected("the forest: the splits do not fit the nodes")
-        if len(forest.weight) != int((forest.kind == Kind.BOUND).sum()):
-            raise Rejected("the forest: the multipliers do not fit the leaves")
-        limits = {}
-        for op in {int(i) for i in forest.split_op}:
-            size = units(self.network, op) if INPUT <= op < len(self.network.ops) else 0
-            of_op = forest.split_unit[forest.split_op == op]
-            if not 0 <= of_op.min() <= of_op.max() < size:
-                raise Rejected(f"the forest: a split of a unit that operation {op} does not have")
-            limits[op] = np.full(size, -ANYTHING), np.full(size, ANYTHING)
+        sizes = {op: units(self.network, op) for op in {int(i) for i in forest.split_op}}
+        limits = {op: (np.full(size, -ANYTHING), np.full(size, ANYTHING)) for op, size in sizes.items()}
         conjunction, split, bound = 0, 0, 0
         path: list[tuple[int, int, int, int, bool]] = []  # operation, unit, value, the limit to restore, whether in the second part
         for number, code in enumerate(forest.kind.tolist()):
@@ -166,7 +140,7 @@ class _Checker:
                     break
             if not path:
                 conjunction += 1
-        self.report.splits = split
+        self.splits = split
         if conjunction != len(self.query.property.violation):
             raise Rejected(f"the forest: a leaf is missing in tree {conjunction} of {len(self.query.property.violation)}")
 
@@ -190,7 +164,7 @@ class _Checker:
                 )
         bounded = [i for i, leaf in enumerate(leaves) if leaf.kind is Kind.BOUND and not empty[i]]
         if bounded:
-            bound, exponent = self._bound([leaves[i] for i in bounded], _rows(ranges, np.array(bounded)))
+            bound, exponent = self._bound([leaves[i] for i in bounded], ranges.at(np.array(bounded)))
             weak = np.flatnonzero(bound <= 0)
             if len(weak):
                 leaf = leaves[bounded[weak[0]]]
@@ -236,23 +210,3 @@ class _Checker:
         if over.any():
             dual.add_form(0, narrow(over).reshape(len(leaves), *self.network.input.tensor.shape), 0)
         return dual.lower(ranges, forest.multipliers.at(at))
-
-    def _well_formed(self, place: str, multipliers: Multipliers, rows: int) -> None:
-        if multipliers.rows != rows or set(multipliers.values) != set(multipliers.exponents):
-            raise Rejected(f"{place}: the multipliers do not fit")
-        for op, values in multipliers.values.items():
-            size = units(self.network, op) if 0 <= op < len(self.network.ops) else 0
-            if not size or values.shape != (rows, size) or values.dtype != np.int64:
-                raise Rejected(f"{place}: multipliers of shape {values.shape} for the {size} units of operation {op}")
-            if not -_MOST_EXPONENT <= multipliers.exponents[op] <= _MOST_EXPONENT:
-                raise Rejected(f"{place}: an exponent of {multipliers.exponents[op]}")
-
-
-def _rows(ranges: Ranges, rows: Any) -> Ranges:
-    """Some rows of ranges; arrays with one row for all stay so."""
-
-    def take(x: Any) -> Any:
-        return x if len(x) == 1 else x[rows]
-
-    acc = {op: (take(lo), take(hi)) for op, (lo, hi) in ranges.acc.items()}
-    return Ranges([take(x) for x in ranges.lo], [take(x) for x in ranges.hi], acc, take(ranges.empty), ranges.opaque)

@@ -8,7 +8,7 @@ array has one row for all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
@@ -40,26 +40,26 @@ class Ranges:
     empty: Any
     opaque: frozenset[int]
 
+    def at(self, rows: Any) -> Ranges:
+        """Some of the rows; arrays with one row for all stay so."""
+        lo, hi = ([x if len(x) == 1 else x[rows] for x in side] for side in (self.lo, self.hi))
+        acc = {op: (a, b) if len(a) == 1 else (a[rows], b[rows]) for op, (a, b) in self.acc.items()}
+        return Ranges(lo, hi, acc, self.empty, self.opaque)
 
-@dataclass(frozen=True, slots=True, eq=False)
+
 class Frame:
-    """What does not depend on the part of the box: the network, its step functions, and which accumulators could wrap."""
+    """What does not depend on the part of the box: the network and its step functions."""
 
-    network: Network
-    steps: dict[int, Steps | None]
-
-    @staticmethod
-    def of(network: Network) -> Frame:
-        """The step functions of a network."""
-        return Frame(network, {i: steps_of(network, i) for i in range(len(network.ops))})
-
-
-class TooLarge(Exception):
-    """An accumulator could pass 2^48, beyond which thresholds are not known."""
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.steps: dict[int, Steps | None] = {i: steps_of(network, i) for i in range(len(network.ops))}
 
 
 def propagate(frame: Frame, lo: Any, hi: Any, limits: Limits, opaque: frozenset[int] | None = None) -> Ranges:
-    """Ranges for the box ``lo .. hi`` (1, *shape), cut by ``limits``; ``opaque`` None: found out, on these ranges."""
+    """Ranges for the box ``lo .. hi`` (1, *shape), cut by ``limits``; ``opaque`` None: found out, on these ranges.
+
+    ``ValueError`` for accumulators beyond 2^48.
+    """
     ranges = Ranges([], [], {}, np.zeros(1, bool), frozenset(opaque or ()))
     shape = lo.shape[1:]
     first, last, ranges = _cut(ranges, INPUT, lo.reshape(1, -1), hi.reshape(1, -1), limits)
@@ -72,9 +72,9 @@ def propagate(frame: Frame, lo: Any, hi: Any, limits: Limits, opaque: frozenset[
         else:
             a, b = _accumulators(frame.network, op, low, high)
             if max(-int(a.min(initial=0)), int(b.max(initial=0))) > ACC_LIMIT:
-                raise TooLarge(op.name)
+                raise ValueError(f"an accumulator of {op.name} could pass 2^48, beyond which thresholds are not known")
             a, b, ranges = _cut(ranges, index, a, b, limits)
-            if opaque is None and _wraps(op, a, b):
+            if opaque is None and _loose(op, a, b).any():
                 ranges = replace(ranges, opaque=ranges.opaque | {index})
             ranges.acc[index] = (a, b)
             result = _results(frame, index, low, high, a, b, index in ranges.opaque)
@@ -123,11 +123,10 @@ def _accumulators(network: Network, op: ops.Op, low: list[Any], high: list[Any])
     return ends[0].reshape(len(ends[0]), -1), ends[1].reshape(len(ends[1]), -1)
 
 
-def _wraps(op: ops.Op, lo: Any, hi: Any) -> bool:
-    if not isinstance(op, ops.Dense | ops.Conv2d) or op.accumulator_bits is None:
-        return False
-    half = 1 << (op.accumulator_bits - 1)
-    return bool((lo < -half).any() or (hi >= half).any())
+def _loose(op: ops.Op, lo: Any, hi: Any) -> Any:
+    """Where an accumulator could wrap."""
+    bits = op.accumulator_bits if isinstance(op, ops.Dense | ops.Conv2d) else None
+    return (lo < -(1 << (bits - 1))) | (hi >= 1 << (bits - 1)) if bits else np.zeros_like(lo, bool)
 
 
 def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, b: Any, opaque: bool) -> tuple[Any, Any]:
@@ -136,14 +135,13 @@ def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, 
     shape = frame.network.tensors[index + 1].shape
     match op:
         case ops.Dense(staircase=s) | ops.Conv2d(staircase=s) if opaque:
-            half = 1 << ((op.accumulator_bits or 0) - 1)
-            loose = (a < -half) | (b >= half)
+            loose = _loose(op, a, b)
             lo, hi = _results(frame, index, low, high, a, b, False)
             # Of a single accumulator the wrap is known.
             known = s.apply(interpreter.wrap(a, op.accumulator_bits).reshape(-1, *shape)).reshape(a.shape)
             lo, hi = np.where(loose, s.lo, lo), np.where(loose, s.hi, hi)
             return np.where(a == b, known, lo), np.where(a == b, known, hi)
-        case ops.Dense() | ops.Conv2d() | ops.AvgPool():
+        case ops.Dense() | ops.Conv2d() | ops.AvgPool() | ops.Clamp():
             assert steps is not None
             return steps.lo + levels(steps, a, shape, early=False), steps.lo + levels(steps, b, shape, early=True)
         case ops.Add():
@@ -151,13 +149,10 @@ def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, 
             lo, hi = lo.reshape(len(lo), -1), hi.reshape(len(hi), -1)
             if steps is None:
                 return lo, hi
-            return np.maximum(lo, steps.lo + levels(steps, a, shape, early=False)), np.minimum(
-                hi, steps.lo + levels(steps, b, shape, early=True)
-            )
+            first, last = levels(steps, a, shape, early=False), levels(steps, b, shape, early=True)
+            return np.maximum(lo, steps.lo + first), np.minimum(hi, steps.lo + last)
         case ops.MaxPool():
             return interpreter.evaluate(op, low), interpreter.evaluate(op, high)
-        case ops.Clamp():
-            return np.clip(a, op.lo, op.hi), np.clip(b, op.lo, op.hi)
         case ops.Lookup(table=table, input_lo=first):
             lo, hi = np.full(a.shape, table.max()), np.full(a.shape, table.min())
             for value in range(int(a.min(initial=first)), int(b.max(initial=first)) + 1):
@@ -165,7 +160,5 @@ def _results(frame: Frame, index: int, low: list[Any], high: list[Any], a: Any, 
                 lo = np.where(inside, np.minimum(lo, table[value - first]), lo)
                 hi = np.where(inside, np.maximum(hi, table[value - first]), hi)
             return lo, hi
-        case ops.Concat() | ops.Reshape() | ops.Transpose():
-            raise ValueError(f"{op.name} has no units")
         case _:
-            assert_never(op)
+            raise ValueError(f"{op.name} has no units")

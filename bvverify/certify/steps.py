@@ -21,10 +21,8 @@ import numpy as np
 from bvverify.model import ops
 from bvverify.model.network import Network
 from bvverify.model.staircase import ACC_LIMIT
-from bvverify.run import interpreter
+from bvverify.run.add_thresholds import thresholds_of_add
 from bvverify.run.exact import LIMIT, fit, magnitude
-
-_MOST_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,27 +48,10 @@ def steps_of(network: Network, index: int) -> Steps | None:
             steps = np.arange(1, network.tensors[op.x].qtype.hi - network.tensors[op.x].qtype.lo + 1, dtype=np.int64)[None]
             return _make(0, steps, steps)
         case ops.Add():
-            return _of_add(network, op)
+            found = thresholds_of_add(network, op)
+            return None if found is None else _make(*found)
         case _:
             return None
-
-
-def _of_add(network: Network, op: ops.Add) -> Steps | None:
-    """Every pair of values of the two types, through the interpreter: where each level begins, and where it is certain."""
-    a, b = (np.arange(network.tensors[t].qtype.lo, network.tensors[t].qtype.hi + 1) for t in (op.a, op.b))
-    if len(a) * len(b) > _MOST_PAIRS:
-        return None
-    weight_a, weight_b = op.rule.weights
-    acc = (weight_a * a[:, None] + weight_b * b[None, :]).ravel()
-    out = interpreter.evaluate(op, [np.repeat(a, len(b)), np.tile(b, len(a))])
-    order = np.argsort(acc, kind="stable")
-    acc, out = acc[order], out[order]
-    lo, levels = int(out.min()), np.arange(out.min() + 1, out.max() + 1)
-    highest_so_far, lowest_to_come = np.maximum.accumulate(out), np.minimum.accumulate(out[::-1])[::-1]
-    early = acc[np.searchsorted(highest_so_far, levels)]
-    # The last accumulator below a level, plus one.
-    late = acc[np.searchsorted(lowest_to_come, levels) - 1] + 1
-    return _make(lo, early[None], late[None])
 
 
 def _make(lo: int, early: Any, late: Any) -> Steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,10 @@ import typer
 from bvverify.cli import options as o
 
 if TYPE_CHECKING:
-    from bvverify.certify.kernel import Report
     from bvverify.model.certificate import Certificate
     from bvverify.model.network import Network
     from bvverify.model.query import Query
+    from bvverify.model.result import CheckReport
 
 NAME = "check"
 REJECTED = 6
@@ -131,11 +132,8 @@ def _claim(certificate: Certificate, network: Network) -> str:
     return f"none of {len(stated.violation)} conjunctions of {rows} linear constraints is met by {where}"
 
 
-def _lines(certificate: Certificate, network: Network, report: Report, seconds: float) -> list[str]:
-    from bvverify.model.certificate import Kind
-
-    leaves = report.leaves
-    closed = f"{leaves[Kind.INTERVAL]} interval leaves, {leaves[Kind.BOUND]} bound leaves"
+def _lines(certificate: Certificate, network: Network, report: CheckReport, seconds: float) -> list[str]:
+    closed = f"{report.interval_leaves} interval leaves, {report.bound_leaves} bound leaves"
     lines = [
         "accepted" if report.complete else "accepted, but for what a solver closed",
         f"  shown      {_claim(certificate, network)}",
@@ -144,11 +142,11 @@ def _lines(certificate: Certificate, network: Network, report: Report, seconds: 
         f"  checked    {report.claims} claims, {report.splits} splits, {closed}, {seconds:.2f} s",
     ]
     if not report.complete:
-        lines.append(f"  unchecked  {leaves[Kind.SOLVER]} leaves that the bit-vector solver closed")
+        lines.append(f"  unchecked  {report.solver_leaves} leaves that the bit-vector solver closed")
     return [*lines, "  trusted    the kernel (bvverify.certify), the model's loader, thresholds and interpreter, NumPy"]
 
 
-def _object(certificate: Certificate, network: Network, report: Report | None, reason: str, seconds: float) -> dict[str, Any]:
+def _object(certificate: Certificate, network: Network, report: CheckReport | None, reason: str, seconds: float) -> dict[str, Any]:
     if report is None:
         return {"accepted": False, "reason": reason, "seconds": round(seconds, 6)}
     return {
@@ -157,9 +155,7 @@ def _object(certificate: Certificate, network: Network, report: Report | None, r
         "shown": _claim(certificate, network),
         "semantics": network.semantics,
         "model_sha256": network.provenance.sha256,
-        "claims": report.claims,
-        "splits": report.splits,
-        "leaves": {kind.name.lower(): count for kind, count in report.leaves.items()},
+        **asdict(report),
         "seconds": round(seconds, 6),
         "trusted": ["bvverify.certify", "bvverify.load", "bvverify.model", "bvverify.run", "numpy"],
     }

@@ -36,6 +36,7 @@ from bvverify.model.ops import (
 from bvverify.model.query import Conjunction, Linear, Query
 from bvverify.model.types import Int64Array
 
+_MOST_EXPONENT = 256
 INPUT = -1
 """Stands for the network's input where a split names an operation; its units are the input's elements."""
 
@@ -63,6 +64,21 @@ class Multipliers:
     values: dict[int, Int64Array]
     exponents: dict[int, int]
 
+    def check(self, network: Network, rows: int) -> None:
+        """Raise ``ValueError`` unless there are ``rows`` rows for units that the network has, at exponents within 256."""
+        if self.rows != rows or set(self.values) != set(self.exponents):
+            raise ValueError("the multipliers do not fit")
+        for op, values in self.values.items():
+            size = units(network, op) if 0 <= op < len(network.ops) else 0
+            if not size or values.shape != (rows, size) or values.dtype != np.int64:
+                raise ValueError(f"multipliers of shape {values.shape} for the {size} units of operation {op}")
+            if abs(self.exponents[op]) > _MOST_EXPONENT:
+                raise ValueError(f"an exponent of {self.exponents[op]}")
+
+    def of(self, op: int, shape: tuple[int, ...]) -> tuple[Int64Array, int]:
+        """Those of one operation and their exponent; zeros of ``shape`` where there are none."""
+        return (self.values[op], self.exponents[op]) if op in self.values else (np.zeros(shape, np.int64), 0)
+
     def at(self, rows: Int64Array) -> Multipliers:
         """Some of the rows."""
         return Multipliers(len(rows), {op: v[rows] for op, v in self.values.items()}, self.exponents)
@@ -81,6 +97,17 @@ class Tightening:
     claim: Int64Array
     multipliers: Multipliers
 
+    def check(self, network: Network) -> None:
+        """Raise ``ValueError`` unless it is about accumulators that the network has, with multipliers of earlier operations."""
+        if not 0 <= self.op < len(network.ops) or not isinstance(network.ops[self.op], Dense | Conv2d):
+            raise ValueError(f"operation {self.op} has no accumulator that could be tightened")
+        rows, size = len(self.unit), units(network, self.op)
+        if not rows == len(self.upper) == len(self.claim) or (rows and not 0 <= self.unit.min() <= self.unit.max() < size):
+            raise ValueError(f"claims about units that operation {self.op} does not have")
+        self.multipliers.check(network, rows)
+        if any(op >= self.op for op in self.multipliers.values):
+            raise ValueError("multipliers beyond the operation that is bounded")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forest:
@@ -96,6 +123,19 @@ class Forest:
     split_value: Int64Array
     weight: Int64Array
     multipliers: Multipliers
+
+    def check(self, network: Network) -> None:
+        """Raise ``ValueError`` unless the arrays fit each other and the splits are of units that the network has."""
+        self.multipliers.check(network, len(self.weight))
+        if not len(self.split_op) == len(self.split_unit) == len(self.split_value) == int((self.kind == Kind.SPLIT).sum()):
+            raise ValueError("the splits do not fit the nodes")
+        if len(self.weight) != int((self.kind == Kind.BOUND).sum()):
+            raise ValueError("the multipliers do not fit the leaves")
+        for op in {int(i) for i in self.split_op}:
+            size = units(network, op) if INPUT <= op < len(network.ops) else 0
+            unit = self.split_unit[self.split_op == op]
+            if not 0 <= unit.min() <= unit.max() < size:
+                raise ValueError(f"a split of a unit that operation {op} does not have")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

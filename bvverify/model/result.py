@@ -69,6 +69,11 @@ class CheckReport:
     bound_leaves: int = 0
     solver_leaves: int = 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether every leaf was checked."""
+        return self.solver_leaves == 0
+
     @staticmethod
     def total(reports: Sequence[CheckReport]) -> CheckReport:
         """Of several certificates."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+Scaled = tuple[Any, int]
+"""Integers times ``2^-exponent``."""
 LIMIT = 1 << 62
 EXACT_FLOAT = 1 << 53
 """Below it every integer is a float64, and sums of them are exact in any order: float64 BLAS computes integers."""
@@ -53,3 +55,15 @@ def total(a: Any) -> Any:
 def narrow(a: Any) -> Any:
     """Big integers as int64 where they fit."""
     return a.astype(np.int64) if magnitude(a) < LIMIT else a
+
+
+def common(a: Scaled, b: Scaled) -> tuple[Scaled, Scaled]:
+    """Both at the finer of their exponents."""
+    exponent = max(a[1], b[1])
+    return (scale(a[0], 1 << (exponent - a[1])), exponent), (scale(b[0], 1 << (exponent - b[1])), exponent)
+
+
+def add_scaled(a: Scaled, b: Scaled) -> Scaled:
+    """``a + b``."""
+    (x, exponent), (y, _) = common(a, b)
+    return add(x, y), exponent

@@ -42,7 +42,7 @@ class Root:
     @staticmethod
     def of(query: Query, tightenings: list[Tightening]) -> Root:
         """The root with claims that were proved before."""
-        frame = Frame.of(query.network)
+        frame = Frame(query.network)
         return Root(query, frame, list(tightenings), propagate(frame, query.box.lo[None], query.box.hi[None], limits(query, tightenings)))
 
     def limits(self) -> Limits:

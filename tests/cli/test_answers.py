@@ -171,7 +171,7 @@ def test_a_certificate_is_saved_and_checked_and_is_about_its_question_only(cli, 
     assert cli("check", file).first == "accepted"
     assert cli("check", file, "--model", mlp, *question).code == 0
     report = json.loads(cli("check", file, "--json").out)
-    assert (report["accepted"], report["complete"], report["leaves"]["solver"]) == (True, True, 0)
+    assert (report["accepted"], report["complete"], report["solver_leaves"]) == (True, True, 0)
     for other in (["--input", f"{images}::7", "--radius", 2], ["--input", f"{images}::8", "--radius", 1]):
         assert (cli("check", file, *other).code, cli("check", file, *other).first) == (6, "rejected")
     cnn = examples.path("digits_cnn_qop.onnx")
