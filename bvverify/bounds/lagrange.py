@@ -29,6 +29,10 @@ from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPo
 from bvverify.model.types import Int64Array
 
 _FAR = 1 << 40
+_LOOK = 5
+"""Steps between two looks at what is best so far: keeping it costs as much as a step."""
+_DROP = 0.25
+"""The share of rows that have to have arrived for the others to go on without them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -337,8 +341,9 @@ class Relaxation:
         second: dict[int, Tensor] = {}
         scale: dict[int, Tensor] = {}
         best: Ascent | None = None
+        alive, arrived = torch.arange(len(logits)), list[tuple[Tensor, Ascent]]()
         averages: dict[tuple[str, int], Tensor] = {}
-        count_of = 0
+        count_of = looks = 0
         for step in range(settings.steps):
             weights = objective.weights(logits)
             forms = {t: (weights[:, :, None] * f).sum(1) if several else f[:, 0] for t, f in objective.forms.items()}
@@ -351,20 +356,45 @@ class Relaxation:
                     scale[index] = size.clamp(min=0.02 * largest + 1e-9) / self.units[index].step.to(c.dtype)
                 scale[-1] = torch.ones(1, dtype=logits.dtype)
                 parameters = [p for p in parameters if p in scale]
-            better = point.value > best.value
-            best.value = torch.where(better, point.value, best.value)
-            best.m = {index: torch.where(better[:, None], v, best.m[index]) for index, v in m.items()}
-            best.logits = torch.where(better[:, None], logits, best.logits)
-            if 2 * step >= settings.steps or step == settings.steps - 1:
+            last = step == settings.steps - 1
+            look = step % _LOOK == _LOOK - 1 or last
+            if look:
+                better = point.value > best.value
+                best.value = torch.where(better, point.value, best.value)
+                best.m = {index: torch.where(better[:, None], v, best.m[index]) for index, v in m.items()}
+                best.logits = torch.where(better[:, None], logits, best.logits)
+            if 2 * step >= settings.steps or last:
                 count_of += 1
                 for name, part in (("a", point.a), ("z", point.z)):
                     for index, v in part.items():
                         key = (name, index)
                         averages[key] = averages[key] + v if key in averages else v
-                averages["x", 0] = averages["x", 0] + point.x if ("x", 0) in averages else point.x
-            done = settings.target is not None and step % 5 == 4 and bool((best.value > settings.target).all())
-            if done or step == settings.steps - 1:
+                if look:
+                    looks += 1
+                    averages["x", 0] = averages["x", 0] + point.x if ("x", 0) in averages else point.x
+            if last:
                 break
+            if look and settings.target is not None:
+                closed = best.value > settings.target
+                if bool(closed.all()):
+                    break
+                if float(closed.float().mean()) > _DROP:
+                    # Rows that have arrived are put down; the others go on without them.
+                    left = (~closed).nonzero()[:, 0]
+                    arrived.append((alive, best))
+                    alive = alive[left]
+                    best = Ascent(best.value[left], _at(best.m, left), best.logits[left], {}, {}, {}, best.x, best.over_x)
+                    point.residual, point.outputs = _at(point.residual, left), _at(point.outputs, left)
+                    m, logits, weights = _at(m, left), logits[left], weights[left]
+                    first, second = _at(first, left), _at(second, left)
+                    scale = {p: v if p == -1 else v[left] for p, v in scale.items()}
+                    averages = {key: v[left] for key, v in averages.items()}
+                    objective = Objective(_at(objective.forms, left), objective.constant[left], objective.present[left])
+                    corners = {
+                        i: Corners(k.a[:, left], k.z[:, left], None if k.spread is None else k.spread[left]) for i, k in corners.items()
+                    }
+                    if self._box is not None:
+                        self._box = self._box[0][left], self._box[1][left]
             rate = settings.rate * settings.decay**step
             for p in parameters:
                 if p == -1:
@@ -386,7 +416,10 @@ class Relaxation:
         best.c, best.over_x = point.c, point.over_x
         best.a = {i: averages["a", i] / count_of for i in point.a} if count_of else point.a
         best.z = {i: averages["z", i] / count_of for i in point.z} if count_of else point.z
-        best.x = averages["x", 0] / count_of if count_of else point.x
+        best.x = averages["x", 0] / looks if looks else point.x
+        for rows, before in reversed(arrived):
+            best = _put_back(before, best, alive, rows)
+            alive = rows
         return best
 
     def start(self, corners: dict[int, Corners], forms: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -461,6 +494,24 @@ class Settings:
     target: float | None = None
 
 
+def _at(parts: dict[int, Tensor], rows: Tensor) -> dict[int, Tensor]:
+    return {key: v[rows] for key, v in parts.items()}
+
+
+def _put_back(before: Ascent, after: Ascent, alive: Tensor, rows: Tensor) -> Ascent:
+    """``before`` holds ``rows``; replace those of them that are ``alive`` by ``after``. Of the others no minimiser was kept: zeros, a guess."""
+    place = torch.searchsorted(rows, alive)
+
+    def put(old: Tensor | None, new: Tensor) -> Tensor:
+        out = new.new_zeros((len(rows), *new.shape[1:])) if old is None else old.clone()
+        out[place] = new
+        return out
+
+    m = {i: put(before.m[i], v) for i, v in after.m.items()}
+    a, z, c = ({i: put(None, v) for i, v in part.items()} for part in (after.a, after.z, after.c))
+    return Ascent(put(before.value, after.value), m, put(before.logits, after.logits), a, z, c, put(None, after.x), put(None, after.over_x))
+
+
 def _slope(corners: Corners, c: Tensor) -> Tensor:
     """The slope of the steep or the flat edge of the hull that c meets, whichever is longer."""
     a, z = corners.a, corners.z
@@ -479,7 +530,7 @@ def _slope(corners: Corners, c: Tensor) -> Tensor:
 
 def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """The sum over units of the least ``c z - m a``, (rows,), and the minimising (a, z)."""
-    least, at = (c * corners.z - m * corners.a).min(0)
+    least, at = torch.addcmul(c * corners.z, m, corners.a, value=-1).min(0)
     value = least.sum(1)
     if corners.spread is not None:
         value = value - (m.abs() * corners.spread).sum(1)
