@@ -121,11 +121,16 @@ def decide_all(queries: Sequence[Query], options: Options | None = None, progres
         if result.verdict is Verdict.FALSIFIED:
             break
     worst = min(results, key=lambda r: r.verdict)
-    certificates = tuple(r.certificates[0] for r in results if r.certificates)
     stages = tuple(report for result in results for report in result.stages)
     checks = [r.checked for r in results]
-    checked = None if None in checks else CheckReport.total([c for c in checks if c is not None])
-    return replace(worst, seconds=time.monotonic() - started, stages=stages, certificates=certificates, checked=checked)
+    return replace(
+        worst,
+        seconds=time.monotonic() - started,
+        stages=stages,
+        certificates=tuple(r.certificates[0] for r in results if r.certificates),
+        checked=None if None in checks else CheckReport.total([c for c in checks if c is not None]),
+        nodes=sum(r.nodes for r in results),
+    )
 
 
 def robustness_query(network: Network, x: Int64Array, radius: int, label: int | None = None) -> Query:
@@ -161,7 +166,7 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
     for name in names:
         left = state.remaining()
         if left is not None and left <= 0:
-            state.reason = f"the time limit of {options.timeout:g} s ran out before stage {name!r}"
+            state.reason = state.reason or f"the time limit of {options.timeout:g} s ran out before stage {name!r}"
             break
         state.progress(name, f"{len(state.open)} of {len(query.property.violation)} violations open")
         begun = time.monotonic()
@@ -403,6 +408,7 @@ def _result(
         {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "z3-solver", "torch")},
         () if certificate is None else (certificate,),
         checked,
+        0 if state.searching is None else state.searching.nodes,
     )
 
 

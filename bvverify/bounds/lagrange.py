@@ -499,7 +499,7 @@ def _at(parts: dict[int, Tensor], rows: Tensor) -> dict[int, Tensor]:
 
 
 def _put_back(before: Ascent, after: Ascent, alive: Tensor, rows: Tensor) -> Ascent:
-    """``before`` holds ``rows``; replace those of them that are ``alive`` by ``after``. Of the others no minimiser was kept: zeros, a guess."""
+    """``before`` holds ``rows``; those of them that are ``alive`` get ``after``. Of the others no minimiser was kept: zeros, a guess."""
     place = torch.searchsorted(rows, alive)
 
     def put(old: Tensor | None, new: Tensor) -> Tensor:

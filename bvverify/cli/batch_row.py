@@ -119,6 +119,7 @@ def _decide(task: Task) -> Answer:
     result = verify.decide_all(queries, options)
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
     answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
+    answer |= {"nodes": result.nodes, "stages": {s.stage: round(s.seconds, 6) for s in result.stages}}
     if result.verdict is Verdict.VERIFIED:
         files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
         answer |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}

@@ -162,6 +162,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
             for s in result.stages
         ],
         "checked": checked_object(result),
+        "nodes": result.nodes,
         "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
         "versions": dict(sorted(result.versions.items())),
     }

@@ -100,3 +100,5 @@ class Result:
     """Of *verified*: one for each box of the question."""
     checked: CheckReport | None = None
     """What the kernel accepted; None where it was not asked."""
+    nodes: int = 0
+    """Subproblems that the search bounded."""
