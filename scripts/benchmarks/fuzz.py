@@ -1,0 +1,195 @@
+"""Corrupted certificates on brute-forced networks (none may prove a false statement), and points against every subproblem's ranges.
+
+usage: scripts/bench fuzz [--corruptions N] [--triples N] [--seed S]
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import sys
+import time
+
+import numpy as np
+import random_networks
+import torch
+import units
+
+from bvverify import verify
+from bvverify.certify import kernel
+from bvverify.certify.ranges import propagate
+from bvverify.errors import InputError
+from bvverify.load import certificate_file
+from bvverify.model.certificate import Certificate, Multipliers
+from bvverify.model.query import Linear, Property, Query
+from bvverify.run import interpreter
+from bvverify.search.root import Root, tighten
+from bvverify.search.search import Search
+
+
+def corrupted(rng: np.random.Generator, certificate: Certificate) -> Certificate:
+    """One to three random changes of arrays: single numbers, signs, rows, order, lengths."""
+    forest = certificate.forest
+    for _ in range(int(rng.integers(1, 4))):
+        place = rng.integers(6)
+        if place == 0 and certificate.tightenings:
+            k = int(rng.integers(len(certificate.tightenings)))
+            t = certificate.tightenings[k]
+            field = ("unit", "claim", "upper", "multipliers")[rng.integers(4)]
+            value = _multipliers(rng, t.multipliers) if field == "multipliers" else _array(rng, getattr(t, field))
+            changed = dataclasses.replace(t, **{field: value})
+            certificate = dataclasses.replace(
+                certificate, tightenings=(*certificate.tightenings[:k], changed, *certificate.tightenings[k + 1 :])
+            )
+        elif place == 1:
+            forest = dataclasses.replace(forest, multipliers=_multipliers(rng, forest.multipliers))
+        else:
+            field = ("kind", "split_op", "split_unit", "split_value", "weight")[rng.integers(5)]
+            forest = dataclasses.replace(forest, **{field: _array(rng, getattr(forest, field))})
+    return dataclasses.replace(certificate, forest=forest)
+
+
+def _array(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+    out = values.copy()
+    if not out.size:
+        return out
+    at = tuple(int(rng.integers(n)) for n in out.shape)
+    match rng.integers(5):
+        case 0:
+            out[at] = out[at] ^ bool(rng.integers(2)) if out.dtype == bool else out[at] + int(rng.integers(-3, 4))
+        case 1:
+            out[at] = ~out[at] if out.dtype == bool else -out[at]
+        case 2:
+            out = out[: len(out) - 1]
+        case 3:
+            out = rng.permutation(out)
+        case _:
+            out[at] = out[at] if out.dtype == bool else int(rng.integers(-(1 << 40), 1 << 40))
+    return out
+
+
+def _multipliers(rng: np.random.Generator, m: Multipliers) -> Multipliers:
+    if not m.values:
+        return m
+    op = sorted(m.values)[rng.integers(len(m.values))]
+    if rng.integers(4) == 0:
+        return Multipliers(m.rows, m.values, m.exponents | {op: m.exponents[op] + int(rng.integers(-3, 4))})
+    return Multipliers(m.rows, m.values | {op: _array(rng, m.values[op])}, m.exponents)
+
+
+def fuzz(rng: np.random.Generator, wanted: int) -> None:
+    """Certificates of what holds, restated as something that is false, with random corruptions; and bytes of files changed."""
+    outcomes: collections.Counter[str] = collections.Counter()
+    seed, tried, begun = 0, 0, time.time()
+    while tried < wanted:
+        seed += 1
+        query, violated = random_networks.question(seed)
+        if violated:
+            continue
+        result = verify.decide(query, verify.Options(stages=frozenset({"interval", "linear", "root", "search"}), runtimes=False))
+        (certificate,) = result.certificates
+        x = random_networks.points(query.box)
+        y = interpreter.run(query.network, x).reshape(len(x), -1)
+        x = x.reshape(len(x), -1)
+        raw = certificate_file.to_bytes(certificate)
+        for _ in range(60):
+            tried += 1
+            false = _false(rng, query, x, y)
+            forged = dataclasses.replace(
+                certificate, statement=dataclasses.replace(certificate.statement, violation=false.property.violation)
+            )
+            try:
+                kernel.check(corrupted(rng, forged), false)
+                sys.exit(f"seed {seed}: a false statement was accepted")
+            except kernel.Rejected:
+                outcomes["false statement, corrupted: rejected"] += 1
+            try:
+                kernel.check(corrupted(rng, certificate), query)
+                outcomes["true statement, corrupted: still a proof"] += 1
+            except kernel.Rejected:
+                outcomes["true statement, corrupted: rejected"] += 1
+        outcomes[_bytes(rng, raw, query)] += 1
+    print(f"{tried} corruptions of each kind in {time.time() - begun:.0f} s: {dict(outcomes)}", flush=True)
+
+
+def _false(rng: np.random.Generator, query: Query, x: np.ndarray, y: np.ndarray) -> Query:
+    """The query with one conjunction loosened until an input of the box meets it, barely or by far."""
+    k = int(rng.integers(len(query.property.violation)))
+    conjunction = query.property.violation[k]
+    beyond = np.max([row.value(x, y) - row.bound for row in conjunction], axis=0)
+    slack = int(beyond.min()) + int(rng.choice([0, 0, 1, 5]))
+    raised = tuple(Linear(r.outputs, r.bound + slack, r.inputs) for r in conjunction)
+    violation = tuple(raised if i == k else c for i, c in enumerate(query.property.violation))
+    out = Query(query.network, query.box, Property(violation, ""))
+    assert out.property.violated(x, y).any()
+    return out
+
+
+def _bytes(rng: np.random.Generator, raw: bytes, query: Query) -> str:
+    import tempfile
+    from pathlib import Path
+
+    changed = bytearray(raw)
+    for _ in range(int(rng.integers(1, 5))):
+        changed[int(rng.integers(len(changed)))] = int(rng.integers(256))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.bvcert"
+        path.write_bytes(bytes(changed))
+        try:
+            kernel.check(certificate_file.read(path), query)
+            return "file with changed bytes: still a proof"
+        except kernel.Rejected:
+            return "file with changed bytes: rejected"
+        except InputError:
+            return "file with changed bytes: unreadable, said so"
+
+
+def points(rng: np.random.Generator, wanted: int) -> None:
+    """Triples (point, subproblem on its way, tensor): none outside its range."""
+    triples, seed, deepest, begun = 0, 100_000, 0, time.time()
+    while triples < wanted:
+        seed += 1
+        query, _ = random_networks.question(seed)
+        root = Root.of(query, [])
+        tighten(root, None)
+        search = Search(root, list(range(len(query.property.violation))))
+        search.run(None, 200)
+        if search.nodes < 6:
+            continue
+        x = random_networks.points(query.box)
+        x = x[rng.permutation(len(x))[:100]]
+        tensors = interpreter.trace(query.network, x)
+        acc = units.accumulators(query.network, tensors)
+        for conjunction in search.trees:
+            for point in range(len(x)):
+                node = search.trees[conjunction]
+                nodes = [node]
+                while node.children is not None:
+                    op, unit, value = node.split
+                    node = node.children[int(acc[op][point, unit] > value)]
+                    nodes.append(node)
+                ranges = propagate(root.frame, query.box.lo[None], query.box.hi[None], search._limits(nodes), root.ranges.opaque)
+                inside = all(
+                    (lo <= t[point]).all() and (t[point] <= hi).all() for lo, hi, t in zip(ranges.lo, ranges.hi, tensors, strict=True)
+                )
+                inside &= all((lo <= acc[i][point]).all() and (acc[i][point] <= hi).all() for i, (lo, hi) in ranges.acc.items())
+                if not inside or ranges.empty.any():
+                    sys.exit(f"seed {seed}: a value lies outside its range")
+                triples += len(nodes) * (len(tensors) + len(ranges.acc))
+                deepest = max(deepest, len(nodes))
+    print(f"{triples} triples in {time.time() - begun:.0f} s, paths up to {deepest} nodes: none outside its range", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corruptions", type=int, default=10_000)
+    parser.add_argument("--triples", type=int, default=10**6)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    points(np.random.default_rng(args.seed), args.triples)
+    fuzz(np.random.default_rng(args.seed), args.corruptions)
+
+
+main()
