@@ -1,19 +1,17 @@
-"""The Lagrangian bound over step functions, batched in torch: for any multipliers a lower bound, and the ascent that finds good ones.
+"""The Lagrangian bound over step functions, batched in torch: for any multipliers a lower bound.
 
 For a linear form with coefficients C on some tensor, one multiplier m for each unit, and c what reaches a unit's result from above,
 
     L(m) = constant + sum over units of min over a in [l, u] of (c z(a) - m a)  +  min over the box of c x.
 
 L is concave and piecewise linear in m. Its supergradient is the residual ``W z* + b - a*`` of the minimisers: two linear maps a layer, no
-autograd. Ascent is Adam (Kingma and Ba, 2015) on multipliers scaled by a unit's |c| / step width. All numbers are relative to a reference
-run of the network (``x0``): then constants drop out and float32 suffices for the search, where raw accumulators pass 2^24. What is to be
-believed is evaluated again in float64 at multipliers rounded to integers, and checked by the kernel in integers.
+autograd; ``bvverify.bounds.ascent`` climbs it. All numbers are relative to a reference run of the network: then constants drop out and
+float32 suffices for the search, where raw accumulators pass 2^24. What is to be believed is evaluated again in float64 at multipliers
+rounded to integers, and checked by the kernel in integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,49 +20,14 @@ import torch
 from bvverify.bounds import interval, stairs
 from bvverify.bounds.interval import Range
 from bvverify.bounds.linear_maps import LinearMap, Tensor, kept, linear_map, positions
-from bvverify.bounds.stairs import Stairs
+from bvverify.bounds.units import Corners, Unit, count, inner, of_stairs, pick
 from bvverify.model.certificate import Multipliers, units
 from bvverify.model.network import Network
 from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPool, SumThenRequantise, inputs
 from bvverify.model.types import Int64Array
 
-_FAR = 1 << 40
-_LOOK = 5
-"""Steps between two looks at what is best so far: keeping it costs as much as a step."""
-_DROP = 0.25
-"""The share of rows that have to have arrived for the others to go on without them."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Unit:
-    """The units of one operation that take part.
-
-    ``keep`` are their flat indices; ``early`` and ``late`` thresholds int64 (groups, steps), where unit ``i`` belongs to group ``i // (n
-    / groups)``; ``table`` instead for a table. ``a0``, ``z0`` int64 (n,): accumulator and result of the reference run. ``step`` float64
-    (n,): the mean step width.
-    """
-
-    keep: Int64Array
-    size: int
-    lo: int
-    early: Tensor
-    late: Tensor
-    spread: Tensor
-    a0: Tensor
-    z0: Tensor
-    step: Tensor
-    kinks: tuple[int, int]
-    table: Tensor | None = None
-    table_lo: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Corners:
-    """Corners relative to the reference, (corners, rows, n), and the spread (rows, n) or None where it is nowhere needed."""
-
-    a: Tensor
-    z: Tensor
-    spread: Tensor | None
+Box = tuple[Tensor, Tensor]
+"""The least and the largest input of each row, relative to the reference, (rows, kept elements) each."""
 
 
 @dataclass(slots=True)
@@ -79,42 +42,6 @@ class Point:
     x: Tensor
     over_x: Tensor
     outputs: dict[int, Tensor]
-
-
-@dataclass(slots=True)
-class Ascent:
-    """The best bound found (rows,), its multipliers and row weights, and averages over the second half of the way."""
-
-    value: Tensor
-    m: dict[int, Tensor]
-    logits: Tensor
-    a: dict[int, Tensor]
-    z: dict[int, Tensor]
-    c: dict[int, Tensor]
-    x: Tensor
-    over_x: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Objective:
-    """What is bounded below, by row: for each of several forms coefficients on tensors and a constant, weighted on a simplex.
-
-    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms).
-    """
-
-    forms: dict[int, Tensor]
-    constant: Tensor
-    present: Tensor
-
-    def weights(self, logits: Tensor) -> Tensor:
-        """The weights of logits (rows, forms), zero where there is no form."""
-        if self.constant.shape[1] == 1:
-            return torch.ones_like(self.constant)
-        return torch.softmax(logits.masked_fill(~self.present, -torch.inf), 1)
-
-    def to(self, dtype: torch.dtype) -> Objective:
-        """In another precision."""
-        return Objective({t: f.to(dtype) for t, f in self.forms.items()}, self.constant.to(dtype), self.present)
 
 
 class Relaxation:
@@ -146,17 +73,13 @@ class Relaxation:
         self.least = [torch.from_numpy(a.reshape(-1)[k] - v) for a, k, v in zip(lo, self.keep, v0, strict=True)]
         self.most = [torch.from_numpy(a.reshape(-1)[k] - v) for a, k, v in zip(hi, self.keep, v0, strict=True)]
         self.v0 = v0
-        self._box: tuple[Tensor, Tensor] | None = None
 
-    @contextmanager
-    def box(self, inputs: tuple[Int64Array, ...] | None) -> Iterator[None]:
-        """Within: each row has its own range of inputs, int64 (rows, all elements) twice; None: the whole box for all."""
-        if inputs is not None:
-            self._box = tuple(torch.from_numpy(side[:, self.keep[0]] - self.v0[0]) for side in inputs)  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            self._box = None
+    def box(self, x: tuple[Int64Array, Int64Array] | None) -> Box | None:
+        """Ranges of inputs row by row, int64 (rows, all elements) twice, as evaluations take them; None stays None: the whole box."""
+        if x is None:
+            return None
+        lo, hi = (torch.from_numpy(side[:, self.keep[0]] - self.v0[0]) for side in x)
+        return lo, hi
 
     def _unit(self, index: int) -> Unit | None:
         network, op = self.network, self.network.ops[index]
@@ -197,7 +120,7 @@ class Relaxation:
                 )
             case _:
                 return None
-        return _of_stairs(made, keep, size, shape, a0, z0, isinstance(op, Dense))
+        return of_stairs(made, keep, size, shape, a0, z0, isinstance(op, Dense))
 
     def corners(self, index: int, l: Tensor, u: Tensor, dtype: torch.dtype) -> Corners:
         """The corners of operation ``index`` for accumulators in ``[l, u]``, int64 (rows, n)."""
@@ -221,7 +144,14 @@ class Relaxation:
         return Corners((torch.stack(a) - unit.a0).to(dtype), (torch.stack(z) + (unit.lo - unit.z0)).to(dtype), spread)
 
     def evaluate(
-        self, corners: dict[int, Corners], m: dict[int, Tensor], forms: dict[int, Tensor], constant: Tensor, *, gradient: bool = True
+        self,
+        corners: dict[int, Corners],
+        m: dict[int, Tensor],
+        forms: dict[int, Tensor],
+        constant: Tensor,
+        *,
+        box: Box | None = None,
+        gradient: bool = True,
     ) -> Point:
         """L at multipliers ``m`` for forms by tensor (rows, kept elements)."""
         dtype, network = constant.dtype, self.network
@@ -254,7 +184,7 @@ class Relaxation:
             for t, form in zip(inputs(op), back, strict=True):
                 forms[t] = forms[t] + form if t in forms else form
         rows = len(value)
-        lo, hi = (side.to(dtype) for side in (self._box or (self.least[0], self.most[0])))
+        lo, hi = (side.to(dtype) for side in (box or (self.least[0], self.most[0])))
         c = forms.get(0, constant.new_zeros(rows, len(self.keep[0])))
         x = torch.where(c > 0, lo, hi)
         value += (c * x).sum(1)
@@ -331,97 +261,6 @@ class Relaxation:
         residual[index] = (values[:, 1:] - so_far[:, :-1] - a).flatten(1)
         return so_far[:, -1]
 
-    def ascend(self, corners: dict[int, Corners], m: dict[int, Tensor], logits: Tensor, objective: Objective, settings: Settings) -> Ascent:
-        """Climb from multipliers ``m`` (rows, n) and row weights' logits; keeps the best of each row."""
-        m = {index: v.clone() for index, v in m.items() if index in corners}
-        logits = logits.clone()
-        several = objective.constant.shape[1] > 1
-        parameters = list(m) + ([-1] if several else [])
-        first: dict[int, Tensor] = {}
-        second: dict[int, Tensor] = {}
-        scale: dict[int, Tensor] = {}
-        best: Ascent | None = None
-        alive, arrived = torch.arange(len(logits)), list[tuple[Tensor, Ascent]]()
-        averages: dict[tuple[str, int], Tensor] = {}
-        count_of = looks = 0
-        for step in range(settings.steps):
-            weights = objective.weights(logits)
-            forms = {t: (weights[:, :, None] * f).sum(1) if several else f[:, 0] for t, f in objective.forms.items()}
-            point = self.evaluate(corners, m, forms, (weights * objective.constant).sum(1))
-            if best is None:
-                best = Ascent(point.value, dict(m), logits, {}, {}, {}, point.x, point.over_x)
-                for index, c in point.c.items():
-                    size = c.abs()
-                    largest = float(size.max()) if size.numel() else 0.0
-                    scale[index] = size.clamp(min=0.02 * largest + 1e-9) / self.units[index].step.to(c.dtype)
-                scale[-1] = torch.ones(1, dtype=logits.dtype)
-                parameters = [p for p in parameters if p in scale]
-            last = step == settings.steps - 1
-            look = step % _LOOK == _LOOK - 1 or last
-            if look:
-                better = point.value > best.value
-                best.value = torch.where(better, point.value, best.value)
-                best.m = {index: torch.where(better[:, None], v, best.m[index]) for index, v in m.items()}
-                best.logits = torch.where(better[:, None], logits, best.logits)
-            if 2 * step >= settings.steps or last:
-                count_of += 1
-                for name, part in (("a", point.a), ("z", point.z)):
-                    for index, v in part.items():
-                        key = (name, index)
-                        averages[key] = averages[key] + v if key in averages else v
-                if look:
-                    looks += 1
-                    averages["x", 0] = averages["x", 0] + point.x if ("x", 0) in averages else point.x
-            if last:
-                break
-            if look and settings.target is not None:
-                closed = best.value > settings.target
-                if bool(closed.all()):
-                    break
-                if float(closed.float().mean()) > _DROP:
-                    # Rows that have arrived are put down; the others go on without them.
-                    left = (~closed).nonzero()[:, 0]
-                    arrived.append((alive, best))
-                    alive = alive[left]
-                    best = Ascent(best.value[left], _at(best.m, left), best.logits[left], {}, {}, {}, best.x, best.over_x)
-                    point.residual, point.outputs = _at(point.residual, left), _at(point.outputs, left)
-                    m, logits, weights = _at(m, left), logits[left], weights[left]
-                    first, second = _at(first, left), _at(second, left)
-                    scale = {p: v if p == -1 else v[left] for p, v in scale.items()}
-                    averages = {key: v[left] for key, v in averages.items()}
-                    objective = Objective(_at(objective.forms, left), objective.constant[left], objective.present[left])
-                    corners = {
-                        i: Corners(k.a[:, left], k.z[:, left], None if k.spread is None else k.spread[left]) for i, k in corners.items()
-                    }
-                    if self._box is not None:
-                        self._box = self._box[0][left], self._box[1][left]
-            rate = settings.rate * settings.decay**step
-            for p in parameters:
-                if p == -1:
-                    rise = sum(((f * point.outputs[t][:, None]).sum(2) for t, f in objective.forms.items()), objective.constant)
-                    gradient = weights * (rise - (weights * rise).sum(1, keepdim=True))
-                else:
-                    gradient = point.residual[p] * scale[p]
-                if p not in first:
-                    first[p], second[p] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-                first[p].lerp_(gradient, 0.1)
-                second[p].mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-                width = (second[p] / (1 - 0.99 ** (step + 1))).sqrt_().add_(1e-12)
-                move = first[p] / width * scale[p] * (rate / (1 - 0.9 ** (step + 1)))
-                if p == -1:
-                    logits = logits + move
-                else:
-                    m[p] = m[p] + move
-        assert best is not None
-        best.c, best.over_x = point.c, point.over_x
-        best.a = {i: averages["a", i] / count_of for i in point.a} if count_of else point.a
-        best.z = {i: averages["z", i] / count_of for i in point.z} if count_of else point.z
-        best.x = averages["x", 0] / looks if looks else point.x
-        for rows, before in reversed(arrived):
-            best = _put_back(before, best, alive, rows)
-            alive = rows
-        return best
-
     def start(self, corners: dict[int, Corners], forms: dict[int, Tensor]) -> dict[int, Tensor]:
         """CROWN's slopes on each row's own ranges as first multipliers: of the lower hull where c is positive, of the upper where negative.
 
@@ -484,34 +323,6 @@ class Relaxation:
         return Multipliers(rows, values, {index: exponents[index] for index in m})
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to climb: steps of Adam at ``rate * decay^step``; stops early where every row has passed ``target``."""
-
-    steps: int = 30
-    rate: float = 0.2
-    decay: float = 0.92
-    target: float | None = None
-
-
-def _at(parts: dict[int, Tensor], rows: Tensor) -> dict[int, Tensor]:
-    return {key: v[rows] for key, v in parts.items()}
-
-
-def _put_back(before: Ascent, after: Ascent, alive: Tensor, rows: Tensor) -> Ascent:
-    """``before`` holds ``rows``; those of them that are ``alive`` get ``after``. Of the others no minimiser was kept: zeros, a guess."""
-    place = torch.searchsorted(rows, alive)
-
-    def put(old: Tensor | None, new: Tensor) -> Tensor:
-        out = new.new_zeros((len(rows), *new.shape[1:])) if old is None else old.clone()
-        out[place] = new
-        return out
-
-    m = {i: put(before.m[i], v) for i, v in after.m.items()}
-    a, z, c = ({i: put(None, v) for i, v in part.items()} for part in (after.a, after.z, after.c))
-    return Ascent(put(before.value, after.value), m, put(before.logits, after.logits), a, z, c, put(None, after.x), put(None, after.over_x))
-
-
 def _slope(corners: Corners, c: Tensor) -> Tensor:
     """The slope of the steep or the flat edge of the hull that c meets, whichever is longer."""
     a, z = corners.a, corners.z
@@ -528,41 +339,6 @@ def _slope(corners: Corners, c: Tensor) -> Tensor:
     return torch.where(rise > 0, torch.where(c > 0, rising, falling), 0.0)
 
 
-def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The sum over units of the least ``c z - m a``, (rows,), and the minimising (a, z)."""
-    least, at = torch.addcmul(c * corners.z, m, corners.a, value=-1).min(0)
-    value = least.sum(1)
-    if corners.spread is not None:
-        value = value - (m.abs() * corners.spread).sum(1)
-    if not gradient:
-        return value, (least, least)
-    return value, (corners.a.gather(0, at[None])[0], corners.z.gather(0, at[None])[0])
-
-
-def count(thresholds: Tensor, a: Tensor) -> Tensor:
-    """How many thresholds of its group each accumulator (rows, n) has reached, int64."""
-    groups = len(thresholds)
-    if groups == 0:
-        return torch.zeros_like(a)
-    if groups == 1:
-        return torch.searchsorted(thresholds[0], a.contiguous(), right=True)
-    rows, n = a.shape
-    by_group = a.reshape(rows, groups, n // groups).transpose(0, 1).reshape(groups, -1)
-    found = torch.searchsorted(thresholds, by_group.contiguous(), right=True)
-    return found.reshape(groups, rows, n // groups).transpose(0, 1).reshape(rows, n)
-
-
-def pick(thresholds: Tensor, k: Tensor) -> Tensor:
-    """``thresholds[group, k]`` for k (rows, n)."""
-    groups = len(thresholds)
-    if groups == 0:
-        return torch.zeros_like(k)
-    if groups == 1:
-        return thresholds[0][k]
-    group = torch.arange(groups).repeat_interleave(k.shape[1] // groups)
-    return thresholds[group, k]
-
-
 def exponents_for(m: dict[int, Tensor], bits: int = 18) -> dict[int, int]:
     """For each operation the exponent at which its largest multiplier has ``bits`` bits."""
     out = {}
@@ -570,29 +346,3 @@ def exponents_for(m: dict[int, Tensor], bits: int = 18) -> dict[int, int]:
         largest = float(v.abs().max()) if v.numel() else 0.0
         out[index] = bits - int(np.frexp(largest)[1]) if largest > 0 else bits
     return out
-
-
-def _of_stairs(made: Stairs, keep: Int64Array, size: int, shape: tuple[int, ...], a0: Int64Array, z0: Int64Array, dense: bool) -> Unit:
-    early, late, spread = made.early, made.late, made.spread
-    if len(early) > 1 and dense:
-        early, late, spread = early[keep], late[keep], spread[keep]
-    n = len(keep)
-    per_unit = np.broadcast_to(spread, (n,)) if len(spread) == 1 else np.repeat(spread, n // max(len(spread), 1))
-    reachable = np.abs(early) < _FAR
-    first = np.where(reachable.any(1), early[np.arange(len(early)), reachable.argmax(1)], 0) if early.shape[1] else np.zeros(len(early))
-    last_index = early.shape[1] - 1 - reachable[:, ::-1].argmax(1) if early.shape[1] else np.zeros(len(early), int)
-    last = np.where(reachable.any(1), early[np.arange(len(early)), last_index], 0) if early.shape[1] else first
-    step = np.maximum((last - first) / np.maximum(reachable.sum(1) - 1, 1), 1.0)
-    steps = np.broadcast_to(step, (n,)) if len(step) == 1 else np.repeat(step, n // max(len(step), 1))
-    return Unit(
-        keep,
-        size,
-        made.lo,
-        torch.from_numpy(early.copy()),
-        torch.from_numpy(late.copy()),
-        torch.from_numpy(per_unit.astype(np.float64)),
-        torch.from_numpy(a0[keep].copy()),
-        torch.from_numpy(z0[keep].copy()),
-        torch.from_numpy(steps.astype(np.float64)),
-        (1, early.shape[1]),
-    )

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-from bvverify.bounds.lagrange import Ascent, Relaxation, Unit, count
+from bvverify.bounds.ascent import Ascent
+from bvverify.bounds.lagrange import Relaxation
 from bvverify.bounds.linear_maps import Tensor
+from bvverify.bounds.units import Unit, count
 
 _CONSIDERED = 8
 _DISTANCE = 0.5

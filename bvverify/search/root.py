@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from bvverify.bounds import linear
+from bvverify.bounds.ascent import Objective, Settings, ascend
 from bvverify.bounds.interval import Bounds
-from bvverify.bounds.lagrange import Corners, Objective, Relaxation, Settings, exponents_for
+from bvverify.bounds.lagrange import Relaxation, exponents_for
+from bvverify.bounds.units import Corners
 from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, propagate
 from bvverify.model.certificate import Tightening, units
 from bvverify.model.network import Network
@@ -139,7 +141,7 @@ def _tighten(
     m = {i: v for i, v in relaxation.of_multipliers(start.multipliers, torch.float32).items() if i < index}
     # The value is of the accumulator's size: centred away for float32.
     centred = Objective({source: form.float()}, torch.zeros_like(constant).float(), objective.present)
-    best = relaxation.ascend(corners(torch.float32), m, torch.zeros((len(sign), 1)), centred, settings)
+    best = ascend(relaxation, corners(torch.float32), m, torch.zeros((len(sign), 1)), centred, settings)
     rounded = relaxation.to_multipliers(best.m, exponents_for(best.m))
     exact = relaxation.of_multipliers(rounded, torch.float64)
     value = relaxation.evaluate(corners(torch.float64), exact, {source: form[:, 0]}, constant[:, 0], gradient=False).value.numpy()

@@ -17,19 +17,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
 from bvverify.bounds.interval import Bounds
-from bvverify.bounds.lagrange import Ascent, Objective, Relaxation, Settings, exponents_for, inner
+from bvverify.bounds.lagrange import Relaxation, exponents_for
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
-from bvverify.model.ops import Conv2d, Dense, Reshape, inputs
-from bvverify.model.query import Box, Conjunction
+from bvverify.model.query import Box
 from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 from bvverify.search import saturation
 from bvverify.search.branching import choose
 from bvverify.search.root import Root, bounds_of
+from bvverify.search.rows import Rows
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 
@@ -39,7 +40,6 @@ _TARGET = 1e-3
 _WEIGHT_BITS = 12
 _ENDS = -2.5
 """The first logit of the forms of ends."""
-_MOST_ENDS = 16
 _FEW_INPUTS = 12.0
 """Bits of a box that is split rather than given to a solver: what is split is checked."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
@@ -107,7 +107,7 @@ class Search:
         self.leaf_weights: list[Int64Array] = []
         self.exponents: dict[int, int] = {}
         self.witness: Int64Array | None = None
-        self._objective(conjunctions)
+        self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
         self.trees = {i: self._node(None, i) for i in conjunctions}
         work = sum(u.size * 4 for u in self.relaxation.units.values()) + _multiplications(self.relaxation)
         self.batch = int(np.clip(_WORK // max(work, 1), 16, 256))
@@ -146,20 +146,20 @@ class Search:
 
     def _presplit(self, roots: list[Node]) -> list[Node]:
         """Cut each root where its outputs saturate (``search.saturation``); parts that ask the same are asked once."""
-        if self.output_op is None or self.relaxation.units[self.output_op].early.shape[1] < 2:
+        if self.rows.output_op is None or self.relaxation.units[self.rows.output_op].early.shape[1] < 2:
             return roots
-        unit = self.relaxation.units[self.output_op]
+        unit = self.relaxation.units[self.rows.output_op]
         top = unit.lo + unit.early.shape[1]
         lo, hi = (side[self.network.output.tensor].reshape(-1) for side in (self.root.ranges.lo, self.root.ranges.hi))
         leaves, shared = [], dict[tuple[int, bool], Node]()
         for root in roots:
             rows, main = self.query.property.violation[root.conjunction], root
-            alone = len(rows) == 1 and rows[0].inputs is None and self._ends(rows)
+            alone = len(rows) == 1 and rows[0].inputs is None and self.rows.ends(rows)
             for cut in saturation.cuts(rows[0], lo, hi, unit.lo, top) if alone else ():
                 place = int(np.searchsorted(unit.keep, cut.output))
                 group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
                 threshold = int(unit.early[group, 0 if cut.lower else -1])
-                parts = self._split_at(main, self.output_op, cut.output, threshold - 1)
+                parts = self._split_at(main, self.rows.output_op, cut.output, threshold - 1)
                 aside, main = parts if cut.lower else parts[::-1]
                 key = cut.output, cut.lower
                 if cut.met and aside.parent is root and key in shared:
@@ -197,101 +197,6 @@ class Search:
 
     # -- bounding ------------------------------------------------------------------------------------------------------
 
-    def _objective(self, conjunctions: Sequence[int]) -> None:
-        """The forms of each conjunction as tensors, relative to the reference run: its rows, then ends of its outputs' accumulators.
-
-        The rows are put on the outputs' accumulators, each output at the slope of its staircase (``pull``). With the outputs' own
-        multipliers free the bound would be tighter, but flat: no smaller than what their ranges say, and while it is that, no multiplier
-        below has an effect, no split helps, and the search stalls. For the same reason a row is joined by forms that say that an
-        accumulator which the row pulls one way stays on this side of the other end of its range: parts that only their ranges contradict
-        are closed by those.
-        """
-        network, relaxation, violation = self.network, self.relaxation, self.query.property.violation
-        output = network.output.tensor
-        self.place = {i: k for k, i in enumerate(conjunctions)}
-        self.most_rows = max(len(violation[i]) for i in conjunctions)
-        self.output_op = self._output_op()
-        ends = [self._ends(violation[i]) for i in conjunctions]
-        shape = len(conjunctions), self.most_rows + max(len(e) for e in ends)
-        outputs, over = np.zeros((*shape, network.output_tensor.size)), np.zeros((*shape, network.input.tensor.size))
-        constant, present = np.zeros(shape), np.zeros(shape, bool)
-        y0, x0 = relaxation.reference[output].reshape(-1), relaxation.reference[0].reshape(-1)
-        self.bounds = np.full((len(conjunctions), self.most_rows), np.inf)
-        for i, k in self.place.items():
-            for r, row in enumerate(violation[i]):
-                outputs[k, r], present[k, r], self.bounds[k, r] = row.outputs, True, row.bound
-                constant[k, r] = int(row.outputs @ y0) - row.bound
-                if row.inputs is not None:
-                    over[k, r] = row.inputs
-                    constant[k, r] += int(row.inputs @ x0)
-        self.forms: dict[int, Tensor] = {}
-        if over.any():
-            self.forms[0] = torch.from_numpy(over[:, :, relaxation.keep[0]])
-        of_outputs = torch.from_numpy(outputs[:, :, relaxation.keep[output]])
-        self.end_place, self.end_sign = np.zeros((2, *shape), np.int64)
-        if self.output_op is None:
-            self.forms[output] = of_outputs
-        else:
-            unit, maps = relaxation.units[self.output_op], relaxation.maps[torch.float64][self.output_op]
-            assert maps is not None
-            self.pull = of_outputs / unit.step
-            for k, of_conjunction in enumerate(ends):
-                for r, (place, sign) in enumerate(of_conjunction, self.most_rows):
-                    self.end_place[k, r], self.end_sign[k, r], present[k, r] = place, sign, True
-                    self.pull[k, r, place] = sign / unit.step[place]
-            (source,) = inputs(network.ops[self.output_op])
-            (form,) = maps.backward(self.pull.flatten(0, 1))
-            form = form.reshape(*shape, -1)
-            self.forms[source] = self.forms[source] + form if source in self.forms else form
-        self.constant, self.present = constant, present
-        self.integer_rows = outputs[:, : self.most_rows], over[:, : self.most_rows]
-
-    def _output_op(self) -> int | None:
-        """The operation whose units are the outputs, in their order; None where there is none with a linear accumulator."""
-        tensor = self.network.output.tensor
-        while tensor > 0 and isinstance(self.network.ops[tensor - 1], Reshape):
-            (tensor,) = inputs(self.network.ops[tensor - 1])
-        settled = tensor - 1 in self.relaxation.units and isinstance(self.network.ops[tensor - 1], Dense | Conv2d)
-        return tensor - 1 if settled else None
-
-    def _ends(self, conjunction: Conjunction) -> list[tuple[int, int]]:
-        """The outputs that rows pull (place among the kept units), with 1 where a row pulls down, -1 where it pulls up."""
-        if self.output_op is None:
-            return []
-        keep = self.relaxation.units[self.output_op].keep
-        pulled = sorted({(int(j), int(np.sign(row.outputs[j]))) for row in conjunction for j in np.flatnonzero(row.outputs)})
-        places = [(int(np.searchsorted(keep, j)), sign) for j, sign in pulled if j in keep]
-        return places if len(places) <= _MOST_ENDS else []
-
-    def _objective_of(self, nodes: list[Node], ranges: dict[int, tuple[Tensor, Tensor]], outputs: tuple[Any, Any]) -> Objective:
-        """The forms of nodes; ``outputs`` are the ranges of the outputs (rows, outputs)."""
-        at = np.array([self.place[n.conjunction] for n in nodes])
-        constant, present = self.constant[at].copy(), self.present[at].copy()
-        if self.output_op is not None:
-            unit = self.relaxation.units[self.output_op]
-            corners = self.relaxation.corners(self.output_op, *ranges[self.output_op], torch.float64)
-            own = torch.from_numpy(self.integer_rows[0][at][:, :, self.relaxation.keep[self.network.output.tensor]])
-            for r in range(self.most_rows):
-                # z >= a / step + what rounding and the ends of the range take off at most.
-                constant[:, r] += inner(corners, own[:, r], own[:, r] / unit.step, gradient=False)[0].numpy()
-            if not len(unit.keep):
-                return Objective({t: f[at] for t, f in self.forms.items()}, torch.from_numpy(constant), torch.from_numpy(present))
-            place, sign, row = self.end_place[at], self.end_sign[at], np.arange(len(at))[:, None]
-            lo, hi = (side.numpy()[row, place] for side in ranges[self.output_op])
-            step, a0 = unit.step.numpy()[place], unit.a0.numpy()[place]
-            constant += np.where(sign > 0, a0 - hi, np.where(sign < 0, lo - a0, 0)) / step
-            root_lo, root_hi = (side[0][unit.keep][place] for side in self.root.ranges.acc[self.output_op])
-            # An end that no split has moved is met by every input.
-            present &= (sign == 0) | np.where(sign > 0, hi < root_hi, lo > root_lo)
-            # A row that the ranges of the outputs always meet cannot help to exclude anything.
-            rows = self.integer_rows[0][at]
-            most = np.maximum(rows * outputs[0][:, None], rows * outputs[1][:, None]).sum(axis=2) - self.bounds[at]
-            idle = (most <= 0) & ~self.integer_rows[1][at].any(axis=2)
-            others = present.copy()
-            others[:, : self.most_rows] &= ~idle
-            present = np.where(others.any(axis=1, keepdims=True), others, present)
-        return Objective({t: f[at] for t, f in self.forms.items()}, torch.from_numpy(constant), torch.from_numpy(present))
-
     def _work(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
         for start in range(0, len(nodes), 2 * self.batch):
             if self.witness is None:
@@ -300,7 +205,7 @@ class Search:
     def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
         """Close what can be closed, find a split for the rest and put it into the pool."""
         ranges = propagate(self.root.frame, self.query.box.lo[None], self.query.box.hi[None], self._limits(nodes), self.root.ranges.opaque)
-        closed = np.broadcast_to(ranges.empty, (len(nodes),)) | self._excluded(ranges, nodes)
+        closed = np.broadcast_to(ranges.empty, (len(nodes),)) | self.rows.excluded([n.conjunction for n in nodes], ranges)
         for i in np.flatnonzero(closed):
             nodes[i].kind = Kind.INTERVAL
         rest = np.flatnonzero(~closed)
@@ -310,12 +215,12 @@ class Search:
         relaxation = self.relaxation
         acc = {i: tuple(_rows(side, rest)[:, relaxation.units[i].keep] for side in ranges.acc[i]) for i in relaxation.units}
         tensors = {i: (torch.from_numpy(lo.copy()), torch.from_numpy(hi.copy())) for i, (lo, hi) in acc.items()}
-        corners = {i: relaxation.corners(i, lo, hi, torch.float32) for i, (lo, hi) in tensors.items() if i != self.output_op}
+        corners = {i: relaxation.corners(i, lo, hi, torch.float32) for i, (lo, hi) in tensors.items() if i != self.rows.output_op}
         x = tuple(_rows(side[0].reshape(len(side[0]), -1), rest) for side in (ranges.lo, ranges.hi))
         split_inputs = len(ranges.lo[0]) > 1
         output = self.network.output.tensor
         outputs = tuple(_rows(side[output].reshape(len(side[output]), -1), rest) for side in (ranges.lo, ranges.hi))
-        objective = self._objective_of(nodes, tensors, outputs)
+        objective = self.rows.objective([n.conjunction for n in nodes], tensors, outputs)
         m, logits = self._start(nodes, corners, objective)
         best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None)
         done = self._close(nodes, tensors, best, objective, x if split_inputs else None)
@@ -342,8 +247,8 @@ class Search:
         if nodes[0].m:
             m = {i: torch.stack([n.m[i] for n in nodes]) for i in nodes[0].m}
             return m, torch.stack([n.logits for n in nodes if n.logits is not None])
-        logits = torch.zeros((len(nodes), self.constant.shape[1]))
-        logits[:, self.most_rows :] = _ENDS
+        logits = torch.zeros((len(nodes), self.rows.constant.shape[1]))
+        logits[:, self.rows.most_rows :] = _ENDS
         objective = objective.to(torch.float32)
         weights = objective.weights(logits)
         return self.relaxation.start(corners, {t: (weights[:, :, None] * f).sum(1) for t, f in objective.forms.items()}), logits
@@ -358,12 +263,11 @@ class Search:
         x: tuple[Any, ...] | None,
     ) -> Ascent:
         settings = Settings(settings.steps, settings.rate, settings.decay, _TARGET)
-        with self.relaxation.box(x):
-            best = self.relaxation.ascend(corners, m, logits, objective.to(torch.float32), settings)
+        best = ascend(self.relaxation, corners, m, logits, objective.to(torch.float32), settings, self.relaxation.box(x))
         if not self.exponents:
             self.exponents = exponents_for(best.m)
-            if self.output_op is not None:
-                self.exponents |= exponents_for({self.output_op: self.pull})
+            if self.rows.output_op is not None:
+                self.exponents |= exponents_for({self.rows.output_op: self.rows.pull})
         return best
 
     def _close(self, nodes: list[Node], tensors: dict[int, Any], best: Ascent, objective: Objective, x: tuple[Any, ...] | None) -> Any:
@@ -375,27 +279,21 @@ class Search:
         objective = Objective({t: f[rows] for t, f in objective.forms.items()}, objective.constant[rows], objective.present[rows])
         shares = objective.weights(best.logits[rows].double())
         m = {i: v[rows].double() for i, v in best.m.items()}
-        at = torch.tensor([self.place[nodes[i].conjunction] for i in rows.tolist()])
-        if self.output_op is not None:
-            m[self.output_op] = (shares[:, :, None] * self.pull[at]).sum(1)
+        about = [nodes[i].conjunction for i in rows.tolist()]
+        if self.rows.output_op is not None:
+            m[self.rows.output_op] = (shares[:, :, None] * self.rows.pull[self.rows.at(about)]).sum(1)
         rounded = {
             i: torch.round(torch.ldexp(v, torch.tensor(self.exponents[i]))).clamp(-_MULTIPLIER_LIMIT, _MULTIPLIER_LIMIT)
             for i, v in m.items()
         }
         exact = {i: torch.ldexp(v, torch.tensor(-self.exponents[i])) for i, v in rounded.items()}
-        weight = torch.round(torch.ldexp(shares[:, : self.most_rows], torch.tensor(_WEIGHT_BITS)))
+        weight = torch.round(torch.ldexp(shares[:, : self.rows.most_rows], torch.tensor(_WEIGHT_BITS)))
         w = torch.ldexp(weight, torch.tensor(-_WEIGHT_BITS))
         corners = {i: self.relaxation.corners(i, lo[rows], hi[rows], torch.float64) for i, (lo, hi) in tensors.items()}
-        own = {
-            self.network.output.tensor: torch.from_numpy(self.integer_rows[0])[at][:, :, self.relaxation.keep[self.network.output.tensor]]
-        }
-        if self.integer_rows[1].any():
-            own[0] = torch.from_numpy(self.integer_rows[1])[at][:, :, self.relaxation.keep[0]]
-        forms = {t: (w[:, :, None] * f).sum(1) for t, f in own.items()}
+        forms, constant = self.rows.exact(about, w)
         part = None if x is None else tuple(side[rows.numpy()] for side in x)
-        constant = (w * torch.from_numpy(self.constant[at.numpy(), : self.most_rows])).sum(1)
-        with self.relaxation.box(part):
-            value = self.relaxation.evaluate(corners, exact, forms, constant, gradient=False).value
+        box = self.relaxation.box(part)
+        value = self.relaxation.evaluate(corners, exact, forms, constant, box=box, gradient=False).value
         good = (value > 1e-6).numpy()
         for place in np.flatnonzero(good):
             node = nodes[int(rows[place])]
@@ -405,17 +303,6 @@ class Search:
             node.m, node.logits = {}, None
         done[rows.numpy()[good]] = True
         return done
-
-    def _excluded(self, ranges: Ranges, nodes: list[Node]) -> Any:
-        """Nodes of which one row cannot be met by the ranges of outputs and inputs."""
-        outputs, over = self.integer_rows
-        at = np.array([self.place[n.conjunction] for n in nodes])
-        least = -self.bounds[at]
-        for rows, tensor in ((outputs, self.network.output.tensor), (over, 0)):
-            if rows.any():
-                lo, hi = (side[tensor].reshape(len(side[tensor]), 1, -1) for side in (ranges.lo, ranges.hi))
-                least = least + np.minimum(rows[at] * lo, rows[at] * hi).sum(axis=2)
-        return (least > 0).any(axis=1)
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
@@ -498,7 +385,7 @@ class Search:
                 full = np.zeros((len(leaves), unit.size), np.int64)
                 full[:, unit.keep] = np.stack([self.leaf_multipliers[k][index] for k in leaves])
                 values[index], exponents[index] = full, self.exponents[index] - _WEIGHT_BITS
-        weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.most_rows), np.int64)
+        weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.rows.most_rows), np.int64)
         return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
 
 

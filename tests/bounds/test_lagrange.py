@@ -6,7 +6,7 @@ import random_networks
 import torch
 import units
 
-from bvverify.bounds.lagrange import Objective, Settings
+from bvverify.bounds.ascent import Objective, Settings, ascend
 from bvverify.model.certificate import units as number_of_units
 from bvverify.model.ops import Concat, Reshape, Transpose, inputs
 from bvverify.run import interpreter
@@ -54,7 +54,7 @@ def test_any_multipliers_bound_every_point(block):
         start = {i: v.double() for i, v in start.items()}
         before = relaxation.evaluate(corners, start, {output: forms}, constant).value
         objective = Objective({output: forms[:, None]}, constant[:, None], torch.ones_like(constant[:, None], dtype=torch.bool))
-        after = relaxation.ascend(corners, start, torch.zeros((rows, 1), dtype=torch.float64), objective, Settings(60, 0.2, 0.97)).value
+        after = ascend(relaxation, corners, start, torch.zeros((rows, 1), dtype=torch.float64), objective, Settings(60, 0.2, 0.97)).value
         assert (after.numpy() <= least + 1e-6).all(), seed
         assert (after >= before - 1e-9).all()
         climbed += int((after > before + 1e-6).sum())

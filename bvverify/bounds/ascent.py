@@ -1,0 +1,180 @@
+"""The ascent: good multipliers for the Lagrangian bound, for many rows at once.
+
+Adam (Kingma and Ba, 2015) on multipliers scaled by a unit's ``|c| / step width``, and on the logits of the forms' weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bvverify.bounds.lagrange import Box, Relaxation
+from bvverify.bounds.linear_maps import Tensor
+from bvverify.bounds.units import Corners
+
+_LOOK = 5
+"""Steps between two looks at what is best so far: keeping it costs as much as a step."""
+_DROP = 0.25
+"""The share of rows that have to have arrived for the others to go on without them."""
+
+
+@dataclass(slots=True)
+class Ascent:
+    """The best bound found (rows,), its multipliers and row weights, and averages over the second half of the way."""
+
+    value: Tensor
+    m: dict[int, Tensor]
+    logits: Tensor
+    a: dict[int, Tensor]
+    z: dict[int, Tensor]
+    c: dict[int, Tensor]
+    x: Tensor
+    over_x: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objective:
+    """What is bounded below, by row: for each of several forms coefficients on tensors and a constant, weighted on a simplex.
+
+    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms).
+    """
+
+    forms: dict[int, Tensor]
+    constant: Tensor
+    present: Tensor
+
+    def weights(self, logits: Tensor) -> Tensor:
+        """The weights of logits (rows, forms), zero where there is no form."""
+        if self.constant.shape[1] == 1:
+            return torch.ones_like(self.constant)
+        return torch.softmax(logits.masked_fill(~self.present, -torch.inf), 1)
+
+    def to(self, dtype: torch.dtype) -> Objective:
+        """In another precision."""
+        return Objective({t: f.to(dtype) for t, f in self.forms.items()}, self.constant.to(dtype), self.present)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to climb: steps of Adam at ``rate * decay^step``; stops early where every row has passed ``target``."""
+
+    steps: int = 30
+    rate: float = 0.2
+    decay: float = 0.92
+    target: float | None = None
+
+
+def ascend(
+    relaxation: Relaxation,
+    corners: dict[int, Corners],
+    m: dict[int, Tensor],
+    logits: Tensor,
+    objective: Objective,
+    settings: Settings,
+    box: Box | None = None,
+) -> Ascent:
+    """Climb from multipliers ``m`` (rows, n) and the logits of the forms' weights; keeps the best of each row."""
+    m = {index: v.clone() for index, v in m.items() if index in corners}
+    logits = logits.clone()
+    several = objective.constant.shape[1] > 1
+    parameters = list(m) + ([-1] if several else [])
+    first: dict[int, Tensor] = {}
+    second: dict[int, Tensor] = {}
+    scale: dict[int, Tensor] = {}
+    best: Ascent | None = None
+    alive, arrived = torch.arange(len(logits)), list[tuple[Tensor, Ascent]]()
+    averages: dict[tuple[str, int], Tensor] = {}
+    count_of = looks = 0
+    for step in range(settings.steps):
+        weights = objective.weights(logits)
+        forms = {t: (weights[:, :, None] * f).sum(1) if several else f[:, 0] for t, f in objective.forms.items()}
+        point = relaxation.evaluate(corners, m, forms, (weights * objective.constant).sum(1), box=box)
+        if best is None:
+            best = Ascent(point.value, dict(m), logits, {}, {}, {}, point.x, point.over_x)
+            for index, c in point.c.items():
+                size = c.abs()
+                largest = float(size.max()) if size.numel() else 0.0
+                scale[index] = size.clamp(min=0.02 * largest + 1e-9) / relaxation.units[index].step.to(c.dtype)
+            scale[-1] = torch.ones(1, dtype=logits.dtype)
+            parameters = [p for p in parameters if p in scale]
+        last = step == settings.steps - 1
+        look = step % _LOOK == _LOOK - 1 or last
+        if look:
+            better = point.value > best.value
+            best.value = torch.where(better, point.value, best.value)
+            best.m = {index: torch.where(better[:, None], v, best.m[index]) for index, v in m.items()}
+            best.logits = torch.where(better[:, None], logits, best.logits)
+        if 2 * step >= settings.steps or last:
+            count_of += 1
+            for name, part in (("a", point.a), ("z", point.z)):
+                for index, v in part.items():
+                    key = (name, index)
+                    averages[key] = averages[key] + v if key in averages else v
+            if look:
+                looks += 1
+                averages["x", 0] = averages["x", 0] + point.x if ("x", 0) in averages else point.x
+        if last:
+            break
+        if look and settings.target is not None:
+            closed = best.value > settings.target
+            if bool(closed.all()):
+                break
+            if float(closed.float().mean()) > _DROP:
+                # Rows that have arrived are put down; the others go on without them.
+                left = (~closed).nonzero()[:, 0]
+                arrived.append((alive, best))
+                alive = alive[left]
+                best = Ascent(best.value[left], _at(best.m, left), best.logits[left], {}, {}, {}, best.x, best.over_x)
+                point.residual, point.outputs = _at(point.residual, left), _at(point.outputs, left)
+                m, logits, weights = _at(m, left), logits[left], weights[left]
+                first, second = _at(first, left), _at(second, left)
+                scale = {p: v if p == -1 else v[left] for p, v in scale.items()}
+                averages = {key: v[left] for key, v in averages.items()}
+                objective = Objective(_at(objective.forms, left), objective.constant[left], objective.present[left])
+                corners = {i: Corners(k.a[:, left], k.z[:, left], None if k.spread is None else k.spread[left]) for i, k in corners.items()}
+                box = None if box is None else (box[0][left], box[1][left])
+        rate = settings.rate * settings.decay**step
+        for p in parameters:
+            if p == -1:
+                rise = sum(((f * point.outputs[t][:, None]).sum(2) for t, f in objective.forms.items()), objective.constant)
+                gradient = weights * (rise - (weights * rise).sum(1, keepdim=True))
+            else:
+                gradient = point.residual[p] * scale[p]
+            if p not in first:
+                first[p], second[p] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+            first[p].lerp_(gradient, 0.1)
+            second[p].mul_(0.99).addcmul_(gradient, gradient, value=0.01)
+            width = (second[p] / (1 - 0.99 ** (step + 1))).sqrt_().add_(1e-12)
+            move = first[p] / width * scale[p] * (rate / (1 - 0.9 ** (step + 1)))
+            if p == -1:
+                logits = logits + move
+            else:
+                m[p] = m[p] + move
+    assert best is not None
+    best.c, best.over_x = point.c, point.over_x
+    best.a = {i: averages["a", i] / count_of for i in point.a} if count_of else point.a
+    best.z = {i: averages["z", i] / count_of for i in point.z} if count_of else point.z
+    best.x = averages["x", 0] / looks if looks else point.x
+    for rows, before in reversed(arrived):
+        best = _put_back(before, best, alive, rows)
+        alive = rows
+    return best
+
+
+def _at(parts: dict[int, Tensor], rows: Tensor) -> dict[int, Tensor]:
+    return {key: v[rows] for key, v in parts.items()}
+
+
+def _put_back(before: Ascent, after: Ascent, alive: Tensor, rows: Tensor) -> Ascent:
+    """``before`` holds ``rows``; those of them that are ``alive`` get ``after``. Of the others no minimiser was kept: zeros, a guess."""
+    place = torch.searchsorted(rows, alive)
+
+    def put(old: Tensor | None, new: Tensor) -> Tensor:
+        out = new.new_zeros((len(rows), *new.shape[1:])) if old is None else old.clone()
+        out[place] = new
+        return out
+
+    m = {i: put(before.m[i], v) for i, v in after.m.items()}
+    a, z, c = ({i: put(None, v) for i, v in part.items()} for part in (after.a, after.z, after.c))
+    return Ascent(put(before.value, after.value), m, put(before.logits, after.logits), a, z, c, put(None, after.x), put(None, after.over_x))

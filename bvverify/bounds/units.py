@@ -1,0 +1,108 @@
+"""Units in torch: the step functions of the elements that take part, and their corners on ranges, batched over rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bvverify.bounds.linear_maps import Tensor
+from bvverify.bounds.stairs import Stairs
+from bvverify.model.types import Int64Array
+
+_FAR = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """The units of one operation that take part.
+
+    ``keep`` are their flat indices; ``early`` and ``late`` thresholds int64 (groups, steps), where unit ``i`` belongs to group ``i // (n
+    / groups)``; ``table`` instead for a table. ``a0``, ``z0`` int64 (n,): accumulator and result of the reference run. ``step`` float64
+    (n,): the mean step width.
+    """
+
+    keep: Int64Array
+    size: int
+    lo: int
+    early: Tensor
+    late: Tensor
+    spread: Tensor
+    a0: Tensor
+    z0: Tensor
+    step: Tensor
+    kinks: tuple[int, int]
+    table: Tensor | None = None
+    table_lo: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corners:
+    """Corners relative to the reference, (corners, rows, n), and the spread (rows, n) or None where it is nowhere needed."""
+
+    a: Tensor
+    z: Tensor
+    spread: Tensor | None
+
+
+def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The sum over units of the least ``c z - m a``, (rows,), and the minimising (a, z)."""
+    least, at = torch.addcmul(c * corners.z, m, corners.a, value=-1).min(0)
+    value = least.sum(1)
+    if corners.spread is not None:
+        value = value - (m.abs() * corners.spread).sum(1)
+    if not gradient:
+        return value, (least, least)
+    return value, (corners.a.gather(0, at[None])[0], corners.z.gather(0, at[None])[0])
+
+
+def count(thresholds: Tensor, a: Tensor) -> Tensor:
+    """How many thresholds of its group each accumulator (rows, n) has reached, int64."""
+    groups = len(thresholds)
+    if groups == 0:
+        return torch.zeros_like(a)
+    if groups == 1:
+        return torch.searchsorted(thresholds[0], a.contiguous(), right=True)
+    rows, n = a.shape
+    by_group = a.reshape(rows, groups, n // groups).transpose(0, 1).reshape(groups, -1)
+    found = torch.searchsorted(thresholds, by_group.contiguous(), right=True)
+    return found.reshape(groups, rows, n // groups).transpose(0, 1).reshape(rows, n)
+
+
+def pick(thresholds: Tensor, k: Tensor) -> Tensor:
+    """``thresholds[group, k]`` for k (rows, n)."""
+    groups = len(thresholds)
+    if groups == 0:
+        return torch.zeros_like(k)
+    if groups == 1:
+        return thresholds[0][k]
+    group = torch.arange(groups).repeat_interleave(k.shape[1] // groups)
+    return thresholds[group, k]
+
+
+def of_stairs(made: Stairs, keep: Int64Array, size: int, shape: tuple[int, ...], a0: Int64Array, z0: Int64Array, dense: bool) -> Unit:
+    """The units ``keep`` (of ``size``, in channels of ``shape``) of stairs; ``dense``: every unit is a channel of its own."""
+    early, late, spread = made.early, made.late, made.spread
+    if len(early) > 1 and dense:
+        early, late, spread = early[keep], late[keep], spread[keep]
+    n = len(keep)
+    per_unit = np.broadcast_to(spread, (n,)) if len(spread) == 1 else np.repeat(spread, n // max(len(spread), 1))
+    reachable = np.abs(early) < _FAR
+    first = np.where(reachable.any(1), early[np.arange(len(early)), reachable.argmax(1)], 0) if early.shape[1] else np.zeros(len(early))
+    last_index = early.shape[1] - 1 - reachable[:, ::-1].argmax(1) if early.shape[1] else np.zeros(len(early), int)
+    last = np.where(reachable.any(1), early[np.arange(len(early)), last_index], 0) if early.shape[1] else first
+    step = np.maximum((last - first) / np.maximum(reachable.sum(1) - 1, 1), 1.0)
+    steps = np.broadcast_to(step, (n,)) if len(step) == 1 else np.repeat(step, n // max(len(step), 1))
+    return Unit(
+        keep,
+        size,
+        made.lo,
+        torch.from_numpy(early.copy()),
+        torch.from_numpy(late.copy()),
+        torch.from_numpy(per_unit.astype(np.float64)),
+        torch.from_numpy(a0[keep].copy()),
+        torch.from_numpy(z0[keep].copy()),
+        torch.from_numpy(steps.astype(np.float64)),
+        (1, early.shape[1]),
+    )
