@@ -20,7 +20,7 @@ import torch
 from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
 from bvverify.bounds.interval import Bounds
 from bvverify.bounds.lagrange import Relaxation, exponents_for
-from bvverify.bounds.linear_maps import Tensor
+from bvverify.bounds.linear_maps import ConvMap, DenseMap, Tensor
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
@@ -45,6 +45,9 @@ _FEW_INPUTS = 12.0
 _MULTIPLIER_LIMIT = (1 << 31) - 1
 _WORK = 4 * 10**7
 """Multiplications of a batch, about: what bounds the time between two looks at the clock."""
+_TRIES, _EARLY, _FREE = 6, 60, 2
+"""Local searches a batch at most; how many are early, when they may cost as much as the bounds; how many are free. Counted, not timed, so
+that a search depends on its seed alone."""
 
 Attack = Callable[[int, Int64Array], Int64Array | None]
 """Tries to find a witness for a conjunction near an input; called with inputs of the worst nodes."""
@@ -109,8 +112,10 @@ class Search:
         self.witness: Int64Array | None = None
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
         self.trees = {i: self._node(None, i) for i in conjunctions}
-        work = sum(u.size * 4 for u in self.relaxation.units.values()) + _multiplications(self.relaxation)
-        self.batch = int(np.clip(_WORK // max(work, 1), 16, 256))
+        bounding, moving = _work(self.relaxation)
+        self.batch = int(np.clip(_WORK // bounding, 16, 256))
+        # In nodes: some five rounds of four moves an input element, against four passes a step.
+        self.attack_cost = 20 * len(self.relaxation.keep[0]) * moving / (4 * NODE_SETTINGS.steps * bounding)
 
     def run(self, deadline: float | None, most_nodes: int | None = None) -> Outcome:
         """Search until everything is closed, a witness is found, or the deadline or the number of nodes is reached."""
@@ -350,9 +355,9 @@ class Search:
         if len(hit):
             self.witness = candidates[hit[0]]
             return
-        budget = 6 if self.attacked < 60 else 1
-        for row in order[:budget]:
-            if self.attack is None or (deadline is not None and time.monotonic() > deadline):
+        for row in order[:_TRIES]:
+            spent, earned = self.attacked * self.attack_cost, self.nodes * (1.0 if self.attacked < _EARLY else 0.2)
+            if self.attack is None or spent > earned + _FREE * self.attack_cost or (deadline is not None and time.monotonic() > deadline):
                 return
             self.attacked += 1
             self.witness = self.attack(nodes[row].conjunction, x[row].reshape(self.network.input.tensor.shape))
@@ -393,11 +398,25 @@ def _rows(side: Any, rows: Any) -> Any:
     return np.repeat(side, len(rows), axis=0) if len(side) == 1 else side[rows]
 
 
-def _multiplications(relaxation: Relaxation) -> int:
-    """Of one backward pass, about."""
-    total = 0
-    for maps in relaxation.maps[torch.float32]:
-        weight = getattr(maps, "weight", None)
-        if weight is not None:
-            total += weight.numel() * (1 if weight.dim() == 2 else 100)
-    return total
+def _work(relaxation: Relaxation) -> tuple[int, int]:
+    """About how many multiplications a pass of the bound takes for a row, and a moved input element for the attack.
+
+    Elementwise steps count ten for the bound's six corners, thirty for the attack's rounding. Where a dense layer alone reads
+    the input, a move changes its accumulators by one column.
+    """
+    bounding = moving = 1
+    for index, maps in enumerate(relaxation.maps[torch.float32]):
+        products = 0
+        match maps:
+            case DenseMap(weight=weight):
+                products = weight.numel()
+            case ConvMap(weight=weight, shape=shape, window=window):
+                products = weight.numel() * int(np.prod(window.output(*shape[1:])))
+            case _:
+                pass
+        unit = relaxation.units.get(index)
+        steps = 0 if unit is None else len(unit.keep)
+        first = isinstance(maps, DenseMap) and len(relaxation.keep[0]) == maps.weight.shape[1] and bounding == 1
+        bounding += products + 10 * steps
+        moving += (0 if first else products) + 30 * steps
+    return bounding, moving
