@@ -132,15 +132,17 @@ def _with_spread(lo: int, early: Int64Array, late: Int64Array) -> Stairs:
     levels = early.shape[1]
     if levels < 2:
         return Stairs(lo, early, late, np.zeros(len(early), np.int64))
-    # r[k] = T[k] - alpha*k, times (levels - 1) so that it stays an integer; the largest spread of the two sets of corners.
-    # Levels that no accumulator reaches are left out: their corners are never inside a range.
-    within = np.flatnonzero((np.abs(early) < ACC_LIMIT).all(axis=0) & (np.abs(late) < ACC_LIMIT).all(axis=0))
+    # r[k] = T[k] - alpha*k, times the number of steps so that it stays an integer; the largest spread of the two sets of corners. Levels
+    # that no accumulator reaches are left out, channel by channel: their corners are never inside a range.
     spread = np.zeros(len(early), np.int64)
-    if len(within) > 1:
-        steps, index = len(within) - 1, np.arange(len(within))
-        for t in (early[:, within], late[:, within]):
-            residual = t * steps - (t[:, -1:] - t[:, :1]) * index
-            spread = np.maximum(spread, -(-(residual.max(axis=1) - residual.min(axis=1)) // steps))
+    for t in (early, late):
+        within = np.abs(t) < ACC_LIMIT
+        first, count = within.argmax(axis=1), within.sum(axis=1)
+        channel, last = np.arange(len(t)), np.maximum(first + count - 1, 0)
+        steps, index = np.maximum(count - 1, 1)[:, None], np.arange(levels) - first[:, None]
+        residual = np.where(within, t, 0) * steps - (t[channel, last] - t[channel, first])[:, None] * index
+        most, least = (f(np.where(within, residual, 0), axis=1) for f in (np.max, np.min))
+        spread = np.maximum(spread, -((least - most) // steps[:, 0]))
     return Stairs(lo, early, late, spread)
 
 
