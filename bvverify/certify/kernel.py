@@ -107,7 +107,7 @@ class _Checker:
                     f" {claim.claim[row]}, its multipliers prove {proved}"
                 )
         known = self.claims.get(claim.op, (np.full((1, size), -ANYTHING), np.full((1, size), ANYTHING)))
-        lo, hi = known[0].copy(), known[1].copy()
+        lo, hi = (side.copy() for side in known)
         np.maximum.at(lo[0], claim.unit[~claim.upper], claim.claim[~claim.upper])
         np.minimum.at(hi[0], claim.unit[claim.upper], claim.claim[claim.upper])
         self.claims[claim.op] = lo, hi
@@ -165,10 +165,8 @@ class _Checker:
         bounded = [i for i, leaf in enumerate(leaves) if leaf.kind is Kind.BOUND and not empty[i]]
         if bounded:
             bound, exponent = self._bound([leaves[i] for i in bounded], ranges.at(np.array(bounded)))
-            weak = np.flatnonzero(bound <= 0)
-            if len(weak):
-                leaf = leaves[bounded[weak[0]]]
-                proved = float(bound[weak[0]]) / 2.0**exponent
+            for weak in np.flatnonzero(bound <= 0):
+                leaf, proved = leaves[bounded[weak]], float(bound[weak]) / 2.0**exponent
                 raise Rejected(
                     f"the forest, node {leaf.number}: conjunction {leaf.conjunction} is bounded by {proved:.6g} only, not above zero"
                 )

@@ -56,15 +56,14 @@ def steps_of(network: Network, index: int) -> Steps | None:
 
 def _make(lo: int, early: Any, late: Any) -> Steps:
     spread = np.zeros(len(early), np.int64)
-    for t in (early, late):
-        for channel, steps in enumerate(t):
-            # Steps that no accumulator reaches, or that all do, are never between two that are inside a range.
-            inside = steps[np.abs(steps) < ACC_LIMIT]
-            if len(inside) > 2:
-                runs = len(inside) - 1
-                inside = fit(2 * magnitude(inside) * runs, inside)[0]
-                r = inside * runs - (inside[-1] - inside[0]) * np.arange(runs + 1)
-                spread[channel] = max(spread[channel], -((r.min() - r.max()) // runs))
+    for channel, steps in [*enumerate(early), *enumerate(late)]:
+        # Steps that no accumulator reaches, or that all do, are never between two that are inside a range.
+        inside = steps[np.abs(steps) < ACC_LIMIT]
+        runs = len(inside) - 1
+        if runs > 1:
+            inside = fit(2 * magnitude(inside) * runs, inside)[0]
+            r = inside * runs - (inside[-1] - inside[0]) * np.arange(runs + 1, dtype=inside.dtype)
+            spread[channel] = max(spread[channel], -((r.min() - r.max()) // runs))
     return Steps(lo, early, late, spread)
 
 

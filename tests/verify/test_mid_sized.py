@@ -26,7 +26,9 @@ def _query(seed):
         bias = rng.integers(-60, 61, shape[0]) - (0 if k else 128)
         ops.append(Dense.of(f"layer {k}", k, rng.integers(-7, 8, shape), bias, stairs))
         tensors.append(Tensor(f"layer {k}", (shape[0],), INT8))
-    net = Network(Input(tensors[0], (1, INPUTS)), tuple(ops), tuple(tensors), Output(3, (1, CLASSES)), Provenance("net", "t", "t", "0" * 64))
+    net = Network(
+        Input(tensors[0], (1, INPUTS)), tuple(ops), tuple(tensors), Output(3, (1, CLASSES)), Provenance("net", "t", "t", "0" * 64)
+    )
     x = rng.integers(10, 40, INPUTS)
     box = Box.of(x - RADIUS, x + RADIUS)
     label = int(verify.interpreter.run(net, x[None])[0].argmax())
