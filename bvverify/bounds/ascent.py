@@ -5,6 +5,7 @@ Adam (Kingma and Ba, 2015) on multipliers scaled by a unit's ``|c| / step width`
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,11 @@ from bvverify.bounds.units import Corners
 
 _LOOK = 5
 """Steps between two looks at what is best so far: keeping it costs as much as a step."""
+_CELLS = 1 << 17
+"""Rows times units that are worked on at a time: with more, what is allocated and freed at each step no longer stays in the process, and
+the same work takes three times as long."""
+_NOT_ZERO = 1e-24
+"""Where second moments start: a square root of zero takes twenty times as long as others, and there is nothing to divide by."""
 _DROP = 0.25
 """The share of rows that have to have arrived for the others to go on without them."""
 
@@ -57,12 +63,13 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to climb: steps of Adam at ``rate * decay^step``; stops early where every row has passed ``target``."""
+    """How to climb: steps of Adam at ``rate * decay^step``; stops early where every row has passed ``target``, or at a ``deadline``."""
 
     steps: int = 30
     rate: float = 0.2
     decay: float = 0.92
     target: float | None = None
+    deadline: float | None = None
 
 
 def ascend(
@@ -75,6 +82,26 @@ def ascend(
     box: Box | None = None,
 ) -> Ascent:
     """Climb from multipliers ``m`` (rows, n) and the logits of the forms' weights; keeps the best of each row."""
+    widest = max((len(relaxation.units[index].keep) for index in corners), default=0)
+    together = max(_CELLS // max(widest, len(relaxation.keep[0]) // 16, 1), 16)
+    parts = []
+    for start in range(0, max(len(logits), 1), together):
+        rows = slice(start, start + together)
+        part = Objective(_at(objective.forms, rows), objective.constant[rows], objective.present[rows])
+        inputs = None if box is None else (box[0][rows], box[1][rows])
+        parts.append(_climb(relaxation, {i: k.at(rows) for i, k in corners.items()}, _at(m, rows), logits[rows], part, settings, inputs))
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+def _climb(
+    relaxation: Relaxation,
+    corners: dict[int, Corners],
+    m: dict[int, Tensor],
+    logits: Tensor,
+    objective: Objective,
+    settings: Settings,
+    box: Box | None,
+) -> Ascent:
     m = {index: v.clone() for index, v in m.items() if index in corners}
     logits = logits.clone()
     several = objective.constant.shape[1] > 1
@@ -98,13 +125,15 @@ def ascend(
                 scale[index] = size.clamp(min=0.02 * largest + 1e-9) / relaxation.units[index].step.to(c.dtype)
             scale[-1] = torch.ones(1, dtype=logits.dtype)
             parameters = [p for p in parameters if p in scale]
-        last = step == settings.steps - 1
-        look = step % _LOOK == _LOOK - 1 or last
+        look = step % _LOOK == _LOOK - 1
+        last = step == settings.steps - 1 or (look and settings.deadline is not None and time.monotonic() > settings.deadline)
+        look |= last
         if look:
             better = point.value > best.value
-            best.value = torch.where(better, point.value, best.value)
-            best.m = {index: torch.where(better[:, None], v, best.m[index]) for index, v in m.items()}
-            best.logits = torch.where(better[:, None], logits, best.logits)
+            best.value = torch.maximum(point.value, best.value)
+            take = better[:, None].to(logits.dtype)
+            best.m = {index: best.m[index].lerp(v, take) for index, v in m.items()}
+            best.logits = best.logits.lerp(logits, take)
         if 2 * step >= settings.steps or last:
             count_of += 1
             for name, part in (("a", point.a), ("z", point.z)):
@@ -132,7 +161,7 @@ def ascend(
                 scale = {p: v if p == -1 else v[left] for p, v in scale.items()}
                 averages = {key: v[left] for key, v in averages.items()}
                 objective = Objective(_at(objective.forms, left), objective.constant[left], objective.present[left])
-                corners = {i: Corners(k.a[:, left], k.z[:, left], None if k.spread is None else k.spread[left]) for i, k in corners.items()}
+                corners = {i: k.at(left) for i, k in corners.items()}
                 box = None if box is None else (box[0][left], box[1][left])
         rate = settings.rate * settings.decay**step
         for p in parameters:
@@ -142,15 +171,14 @@ def ascend(
             else:
                 gradient = point.residual[p] * scale[p]
             if p not in first:
-                first[p], second[p] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+                first[p], second[p] = torch.zeros_like(gradient), torch.full_like(gradient, _NOT_ZERO)
             first[p].lerp_(gradient, 0.1)
             second[p].mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-            width = (second[p] / (1 - 0.99 ** (step + 1))).sqrt_().add_(1e-12)
-            move = first[p] / width * scale[p] * (rate / (1 - 0.9 ** (step + 1)))
+            rate_now = rate / (1 - 0.9 ** (step + 1)) * (1 - 0.99 ** (step + 1)) ** 0.5
             if p == -1:
-                logits = logits + move
+                logits = logits + rate_now * first[p] / second[p].sqrt()
             else:
-                m[p] = m[p] + move
+                m[p] = torch.addcdiv(m[p], first[p] * scale[p], second[p].sqrt(), value=rate_now)
     assert best is not None
     best.c, best.over_x = point.c, point.over_x
     best.a = {i: averages["a", i] / count_of for i in point.a} if count_of else point.a
@@ -162,7 +190,18 @@ def ascend(
     return best
 
 
-def _at(parts: dict[int, Tensor], rows: Tensor) -> dict[int, Tensor]:
+def _join(parts: list[Ascent]) -> Ascent:
+    def all_of(name: str) -> Tensor:
+        return torch.cat([getattr(p, name) for p in parts])
+
+    def by_unit(name: str) -> dict[int, Tensor]:
+        return {i: torch.cat([getattr(p, name)[i] for p in parts]) for i in getattr(parts[0], name)}
+
+    m, a, z, c = (by_unit(name) for name in ("m", "a", "z", "c"))
+    return Ascent(all_of("value"), m, all_of("logits"), a, z, c, all_of("x"), all_of("over_x"))
+
+
+def _at(parts: dict[int, Tensor], rows: Tensor | slice) -> dict[int, Tensor]:
     return {key: v[rows] for key, v in parts.items()}
 
 

@@ -27,7 +27,19 @@ from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPo
 from bvverify.model.types import Int64Array
 
 Box = tuple[Tensor, Tensor]
-"""The least and the largest input of each row, relative to the reference, (rows, kept elements) each."""
+"""The middle of each row's inputs, relative to the reference, and half their width: (rows, kept elements) each, or (kept elements,)."""
+
+
+def _box(lo: Int64Array, hi: Int64Array, dtype: torch.dtype) -> Box:
+    return torch.tensor((lo + hi) / 2, dtype=dtype), torch.tensor((hi - lo) / 2, dtype=dtype)
+
+
+def _least(c: Tensor, box: Box) -> tuple[Tensor, Tensor]:
+    """The least ``c x`` over a box, (rows,), and where: at a corner, or in the middle of what c leaves out."""
+    middle, half = box
+    size = c.abs()
+    value = c @ middle - size @ half if middle.dim() == 1 else (c * middle).sum(1) - (size * half).sum(1)
+    return value, torch.addcmul(middle, c.sign(), half, value=-1)
 
 
 @dataclass(slots=True)
@@ -70,16 +82,17 @@ class Relaxation:
                 if unit is not None:
                     self.units[index] = unit
         v0 = [r.reshape(-1)[k] for r, k in zip(self.reference, self.keep, strict=True)]
-        self.least = [torch.from_numpy(a.reshape(-1)[k] - v) for a, k, v in zip(lo, self.keep, v0, strict=True)]
-        self.most = [torch.from_numpy(a.reshape(-1)[k] - v) for a, k, v in zip(hi, self.keep, v0, strict=True)]
         self.v0 = v0
+        least = [a.reshape(-1)[k] - v for a, k, v in zip(lo, self.keep, v0, strict=True)]
+        most = [a.reshape(-1)[k] - v for a, k, v in zip(hi, self.keep, v0, strict=True)]
+        self.ranges = {dtype: [_box(a, b, dtype) for a, b in zip(least, most, strict=True)] for dtype in self.dtypes}
 
-    def box(self, x: tuple[Int64Array, Int64Array] | None) -> Box | None:
+    def box(self, x: tuple[Int64Array, Int64Array] | None, dtype: torch.dtype) -> Box | None:
         """Ranges of inputs row by row, int64 (rows, all elements) twice, as evaluations take them; None stays None: the whole box."""
         if x is None:
             return None
-        lo, hi = (torch.from_numpy(side[:, self.keep[0]] - self.v0[0]) for side in x)
-        return lo, hi
+        lo, hi = (side[:, self.keep[0]] - self.v0[0] for side in x)
+        return _box(lo, hi, dtype)
 
     def _unit(self, index: int) -> Unit | None:
         network, op = self.network, self.network.ops[index]
@@ -127,21 +140,24 @@ class Relaxation:
         unit = self.units[index]
         if unit.table is not None:
             entries = torch.arange(int(l.min()), int(u.max()) + 1)[:, None, None].clamp(min=l, max=u)
-            return Corners((entries - unit.a0).to(dtype), (unit.table[entries - unit.table_lo] - unit.z0).to(dtype), None)
-        first, last = count(unit.late, l), count(unit.early, u)
+            return Corners(torch.stack([entries - unit.a0, unit.table[entries - unit.table_lo] - unit.z0]).to(dtype), None, None)
         if unit.early.shape[1] == 0:
-            ends = torch.stack([l, u])
-            return Corners((ends - unit.a0).to(dtype), (unit.lo - unit.z0).expand_as(ends).to(dtype), None)
-        some = last > first
-        i, j = torch.where(some, first, 0), torch.where(some, last - 1, 0)
-        a, z = [l, u], [first, torch.maximum(last, first)]
-        for k, level in ((i, first), (j, last - 1)):
-            a += [torch.where(some, pick(unit.late, k) - 1, l), torch.where(some, pick(unit.early, k), l)]
-            z += [torch.where(some, level, first), torch.where(some, level + 1, first)]
+            level = (unit.lo - unit.z0).expand_as(l)
+            left, right = (torch.stack([a - unit.a0, level])[:, None].to(dtype) for a in (l, u))
+            return Corners(left, right, None)
+        first, last = count(unit.late, l), count(unit.early, u)
+        last = torch.maximum(last, first)
+        some = (last > first).to(torch.int64)
+        i, j = first * some, (last - 1) * some
+        # Where there is no step all three are the end of the range.
+        left = torch.stack([l, l + some * (pick(unit.early, i) - l), l + some * (pick(unit.early, j) - l), first, first + some, last])
+        right = torch.stack([u + some * (pick(unit.late, i) - 1 - u), u + some * (pick(unit.late, j) - 1 - u), u, first, last - some, last])
         spread = None
         if bool(unit.spread.any()):
-            spread = torch.where(last - first > 2, unit.spread, 0.0).to(dtype)
-        return Corners((torch.stack(a) - unit.a0).to(dtype), (torch.stack(z) + (unit.lo - unit.z0)).to(dtype), spread)
+            spread = (unit.spread * (last - first > 2)).to(dtype)
+        offset = torch.stack([unit.a0, unit.z0 - unit.lo])[:, None, None]
+        left, right = ((side.reshape(2, 3, *l.shape) - offset).to(dtype) for side in (left, right))
+        return Corners(left, right, spread)
 
     def evaluate(
         self,
@@ -177,17 +193,16 @@ class Relaxation:
             elif units(network, index) == 0 and maps is not None and not isinstance(op, AvgPool):
                 back = maps.backward(c)
             else:
-                lo, hi = self.least[index + 1].to(dtype), self.most[index + 1].to(dtype)
-                loose[index] = torch.where(c > 0, lo, hi)
-                value += (c * loose[index]).sum(1)
+                least, loose[index] = _least(c, self.ranges[dtype][index + 1])
+                value += least
                 continue
             for t, form in zip(inputs(op), back, strict=True):
                 forms[t] = forms[t] + form if t in forms else form
         rows = len(value)
-        lo, hi = (side.to(dtype) for side in (box or (self.least[0], self.most[0])))
-        c = forms.get(0, constant.new_zeros(rows, len(self.keep[0])))
-        x = torch.where(c > 0, lo, hi)
-        value += (c * x).sum(1)
+        c = forms.get(0)
+        c = constant.new_zeros(rows, len(self.keep[0])) if c is None else c
+        least, x = _least(c, box or self.ranges[dtype][0])
+        value += least
         point = Point(value, {}, {i: s[0] for i, s in stars.items()}, {i: s[1] for i, s in stars.items()}, coefficients, x, c, {0: x})
         if gradient:
             self._residuals(point, seen, stars, loose, corners, m)
@@ -279,8 +294,7 @@ class Relaxation:
                 size, parts = at.shape[1], []
                 for k in range(len(at) - 1, 0, -1):
                     part = slice((k - 1) * size, k * size)
-                    own = Corners(corners[index].a[:, :, part], corners[index].z[:, :, part], None)
-                    parts.append(c * _slope(own, c))
+                    parts.append(c * _slope(corners[index].at(slice(None), part), c))
                     out.index_add_(1, at[k], torch.where(inside[k], parts[-1], 0.0))
                     c = c - parts[-1]
                 out.index_add_(1, at[0], torch.where(inside[0], c, 0.0))
@@ -296,7 +310,7 @@ class Relaxation:
                 continue
             for t, form in zip(inputs(op), back, strict=True):
                 forms[t] = forms[t] + form if t in forms else form
-        rows = len(next(iter(corners.values())).a[0]) if corners else 0
+        rows = next(iter(corners.values())).left.shape[2] if corners else 0
         return {i: m.get(i, torch.zeros(rows, len(unit.keep))) for i, unit in self.units.items()}
 
     def of_multipliers(self, multipliers: Multipliers, dtype: torch.dtype) -> dict[int, Tensor]:
@@ -325,11 +339,12 @@ class Relaxation:
 
 def _slope(corners: Corners, c: Tensor) -> Tensor:
     """The slope of the steep or the flat edge of the hull that c meets, whichever is longer."""
-    a, z = corners.a, corners.z
-    if len(a) != 6:  # a table, or nothing but two ends
-        return torch.where(a[-1] > a[0], (z[-1] - z[0]) / (a[-1] - a[0]).clamp(min=1), 0.0)
-    low, high, rise = a[0], a[1], z[1] - z[0]
-    before_first, on_first, before_last, on_last = a[2], a[3], a[4], a[5]
+    left, right = corners.left, corners.left if corners.right is None else corners.right
+    if right is left or left.shape[1] != 3:  # a table, or nothing but two ends
+        width = right[0, -1] - left[0, 0]
+        return torch.where(width > 0, (right[1, -1] - left[1, 0]) / width.clamp(min=1), 0.0)
+    (low, on_first, on_last), (before_first, before_last, high) = left[0], right[0]
+    rise = right[1, 2] - left[1, 0]
     within = (rise - 1) / (before_last - before_first).clamp(min=1)
     steep = torch.where((rise > 1) & ((high - before_last) * within <= 1), within, rise / (high - before_first).clamp(min=1))
     rising = torch.where(before_first - low > high - before_first, 0.0, steep)

