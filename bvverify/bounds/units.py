@@ -46,8 +46,8 @@ class Unit:
 class Corners:
     """Corners relative to the reference, (2, corners, rows, n): accumulators, then results.
 
-    ``left`` are the first points of levels, in order, ``right`` the last ones: of one level ``c z - m a`` is least at its left end where m is
-    not positive, else at its right end. ``right`` is None where both are the same (tables). ``spread`` is (rows, n), or None where
+    ``left`` are the first points of levels, in order, ``right`` the last ones: of one level ``c z - m a`` is least at its left end where m
+    is not positive, else at its right end. ``right`` is None where both are the same (tables). ``spread`` is (rows, n), or None where
     it is nowhere needed.
     """
 

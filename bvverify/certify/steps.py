@@ -5,8 +5,8 @@ A step function is given by two lists of thresholds: ``early[k]``, the least acc
 
 **Lemma.** Let ``a`` be in ``[l, u]``, ``first`` the number of late steps at or below ``l`` and ``last`` the number of early steps at or
 below ``u``; then z takes the levels first .. last. At one level ``c*z - lambda*a`` is linear in ``a``, so it is least at one end of the
-level. Where ``lambda <= 0`` that is the left end: ``(l, first)``, or for the levels above it ``(early[z], z)``. Where ``lambda > 0`` it is the
-right end: ``(u, last)``, or for the levels below it ``(late[z+1] - 1, z)``. Taking an end outside ``[l, u]`` only makes the minimum
+level. Where ``lambda <= 0`` that is the left end: ``(l, first)``, or for the levels above it ``(early[z], z)``. Where ``lambda > 0`` it is
+the right end: ``(u, last)``, or for the levels below it ``(late[z+1] - 1, z)``. Taking an end outside ``[l, u]`` only makes the minimum
 smaller. Of the ends of the one list or the other we look at the first and the last. Any between them lies within ``spread`` of the
 straight line through those two, where ``spread = max r - min r`` and ``r[k] = T[k] - slope * k``; a linear function on a line is least at
 an end, so what is between is no less than the two minus ``|lambda| * spread``. With three levels or fewer there is nothing between.

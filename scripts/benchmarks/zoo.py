@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _check import check
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +53,9 @@ def main() -> None:
                     )
             started = time.time()
             command = [Path(sys.executable).with_name("bvverify"), "batch", work / "instances.csv", "--output", work / "out.jsonl"]
-            subprocess.run([*command, "--jobs", str(args.jobs)], check=True, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                [*command, "--jobs", str(args.jobs), "--certificates", work / "certificates"], check=True, stderr=subprocess.DEVNULL
+            )
             answers = [json.loads(line) for line in (work / "out.jsonl").read_text().splitlines()]
             asked = [a for a in answers if a["verdict"] != "misclassified"]
             decided = [a for a in asked if a["verdict"] in ("verified", "falsified")]
@@ -64,6 +67,7 @@ def main() -> None:
                 f" {max(seconds):>7.1f}  {', '.join(f'{n} {name}' for name, n in sorted(stages.items()))}; {time.time() - started:.0f} s",
                 flush=True,
             )
+            check([a for a in asked if a["verdict"] == "verified"])
 
 
 main()
