@@ -234,6 +234,7 @@ def _root(state: State) -> Outcome:
     # Imported here and below: torch takes longer to import than most properties take to decide.
     import torch
 
+    from bvverify.attack.nodes import NodeAttack
     from bvverify.search.root import Root, tighten
     from bvverify.search.search import Search
 
@@ -245,7 +246,8 @@ def _root(state: State) -> Outcome:
     state.close_by_interval(state.bounds)
     if not state.open:
         return "verified"
-    state.searching = Search(root, state.open, _node_attack(state), _leaf_solver(state), lambda line: state.progress("search", line))
+    attack = NodeAttack(query, state.deadline)
+    state.searching = Search(root, state.open, attack, _leaf_solver(state), lambda line: state.progress("search", line))
     return _after_search(state, state.searching.run(state.deadline, 0))
 
 
@@ -275,22 +277,6 @@ def _after_search(state: State, outcome: SearchOutcome) -> Outcome:
         f"worst bound {outcome.bound:.3g} (above 0 is closed)"
     )
     return None
-
-
-def _node_attack(state: State) -> Callable[[int, Int64Array], Int64Array | None]:
-    """Local search around the minimisers of nodes, for the conjunction of the node."""
-    from bvverify.attack.local import Polisher
-    from bvverify.attack.surrogate import Surrogate
-
-    surrogate = Surrogate(state.query.network)
-    polishers: dict[int, Polisher] = {}
-
-    def attack(conjunction: int, x: Int64Array) -> Int64Array | None:
-        if conjunction not in polishers:
-            polishers[conjunction] = Polisher(state.query, [conjunction], surrogate)
-        return polishers[conjunction].polish(x, rounds=30, deadline=state.deadline)
-
-    return attack
 
 
 def _leaf_solver(state: State) -> Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bvverify.attack.objective import Objective
+from bvverify.attack.objective import Objective, distance
 from bvverify.attack.surrogate import Surrogate
 from bvverify.model.query import Query
-from bvverify.model.types import Int64Array
+from bvverify.model.types import Int64Array, QType
 from bvverify.run.replay import violates
 
 
@@ -48,10 +48,10 @@ def search(
     for step in range(steps):
         x.requires_grad_(True)
         smooth, hard = surrogate(x)
-        distance = _distance(objective, x, smooth, goals)
+        far = _distance(objective, x, smooth, goals, query.network.output_tensor.qtype)
         with torch.no_grad():
-            nearer = distance < best_value
-            best_value = torch.where(nearer, distance, best_value)
+            nearer = far < best_value
+            best_value = torch.where(nearer, far, best_value)
             best[nearer] = x.detach()[nearer]
             promising = np.flatnonzero(
                 objective.by_conjunction(x.detach().flatten(1).numpy().astype(np.float64), hard.numpy().astype(np.float64)).min(axis=1) <= 0
@@ -59,7 +59,7 @@ def search(
         hit = _confirmed(query, x.detach()[torch.from_numpy(promising)]) if len(promising) else None
         if hit is not None or (deadline is not None and time.monotonic() > deadline):
             return Found(hit, _as_integers(best))
-        (gradient,) = torch.autograd.grad(distance.sum(), x)
+        (gradient,) = torch.autograd.grad(far.sum(), x)
         remaining = 1 - step / steps
         stride = max(1.0, 0.5 * reach * remaining)
         moved = torch.rand(x.shape, generator=generator) < 0.3 + 0.7 * remaining
@@ -88,9 +88,10 @@ def _goals(conjunctions: int, restarts: int) -> torch.Tensor:
     return goals
 
 
-def _distance(objective: Objective, x: torch.Tensor, y: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+def _distance(objective: Objective, x: torch.Tensor, y: torch.Tensor, goals: torch.Tensor, qtype: QType) -> torch.Tensor:
     """The objective on smooth outputs, differentiable: (batch,)."""
-    value = y @ torch.tensor(objective.outputs.T, dtype=torch.float32) - torch.tensor(objective.bound, dtype=torch.float32)
+    bound = torch.tensor(objective.bound, dtype=torch.float32)
+    value = distance(y, torch.tensor(objective.outputs.T, dtype=torch.float32), bound, qtype) - bound
     if objective.inputs is not None:
         value = value + x.flatten(1) @ torch.tensor(objective.inputs.T, dtype=torch.float32)
     parts = torch.tensor_split(value, [int(s) for s in objective.starts[1:]], dim=1)

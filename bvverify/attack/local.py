@@ -2,8 +2,8 @@
 
 It starts from an input that a gradient search or a bound suggests. Moves are scored on the float32 stand-in, where a dense first layer
 lets a move change its accumulator by one column instead of running the network again; whatever looks like a violation is confirmed by the
-interpreter, so that ties and saturated ties count as they do for the verdict. Outputs are compared before their last rounding: whole
-plateaus of rounded outputs are flat.
+interpreter, so that ties and saturated ties count as they do for the verdict. Outputs are compared before their last rounding and
+saturation: whole plateaus of rounded outputs are flat.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bvverify.attack.objective import Objective
+from bvverify.attack.objective import Objective, distance
 from bvverify.attack.surrogate import Surrogate
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 
 _CHUNK = 1024
-_TIE_BREAK = 1e-3
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
 
@@ -96,7 +95,7 @@ class Polisher:
             if base is not None and self.dense is not None:
                 moved = torch.tensor(value[part] - x[index[part]], dtype=torch.float32)
                 acc = base + moved[:, None] * self.surrogate.columns(self.dense)[torch.from_numpy(index[part])]
-                scores[part], hits = self._rate(*self.surrogate.after(self.dense, acc), None)
+                scores[part], hits = self.rate(*self.surrogate.after(self.dense, acc), None)
             else:
                 scores[part], hits = self._score_points(self._moved(x, index[part], value[part]))
             if hits.any():
@@ -116,16 +115,18 @@ class Polisher:
         """Scores of flat inputs, and which seem to violate."""
         tensor = torch.tensor(x, dtype=torch.float32)
         with torch.no_grad():
-            return self._rate(*self.surrogate(tensor.reshape(-1, *self.shape)), tensor)
+            return self.rate(*self.surrogate(tensor.reshape(-1, *self.shape)), tensor)
 
-    def _rate(self, smooth: torch.Tensor, hard: torch.Tensor, x: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    def rate(self, smooth: torch.Tensor, hard: torch.Tensor, x: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
         """How far outputs are from violating (small is near), and whether the rounded ones do."""
-        qtype = self.query.network.output_tensor.qtype
-        clipped, beyond, exact = (self._by_conjunction(y, x) for y in (smooth.clamp(qtype.lo, qtype.hi), smooth, hard))
-        return (clipped + _TIE_BREAK * beyond).amin(1).double().numpy(), (exact.amin(1) <= 0).numpy()
+        score, exact = (
+            self._by_conjunction(distance(smooth, self.rows, self.bound, self.query.network.output_tensor.qtype), x),
+            self._by_conjunction(hard @ self.rows, x),
+        )
+        return score.amin(1).double().numpy(), (exact.amin(1) <= 0).numpy()
 
-    def _by_conjunction(self, y: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
-        value = y @ self.rows - self.bound
+    def _by_conjunction(self, value: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
+        value = value - self.bound
         if self.over is not None and x is not None:
             value = value + x @ self.over
         if not self.starts:

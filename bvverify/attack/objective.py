@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from bvverify.model.query import Query
-from bvverify.model.types import Int64Array
+from bvverify.model.types import Int64Array, QType
+
+_TIE_BREAK = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,3 +51,18 @@ class Objective:
         if self.inputs is not None:
             value = value + x @ self.inputs.T
         return np.maximum.reduceat(value, self.starts, axis=1)
+
+
+def distance(y: torch.Tensor, rows: torch.Tensor, bound: torch.Tensor, qtype: QType) -> torch.Tensor:
+    """The rows (outputs, rows) on unrounded outputs ``y`` (batch, outputs), as far as an input can still change them; differentiable.
+
+    An output that a row pulls down counts as far as it lies above saturation, too: it has to come down before anything changes. It
+    counts no lower than saturation, where it can help no more. Where a tie in saturation would do, the rows on saturated
+    outputs count instead if they are nearer.
+    """
+    down, up = rows.clamp(min=0), rows.clamp(max=0)
+    free = y.clamp(min=qtype.lo) @ down + y.clamp(max=qtype.hi) @ up
+    clipped = y.clamp(qtype.lo, qtype.hi) @ rows
+    total = rows.sum(0)
+    ties = torch.minimum(total * qtype.lo, total * qtype.hi) <= bound
+    return torch.where(ties, torch.minimum(free, clipped + _TIE_BREAK * free), free)

@@ -12,7 +12,7 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -45,12 +45,21 @@ _FEW_INPUTS = 12.0
 _MULTIPLIER_LIMIT = (1 << 31) - 1
 _WORK = 4 * 10**7
 """Multiplications of a batch, about: what bounds the time between two looks at the clock."""
-_TRIES, _EARLY, _FREE = 6, 60, 2
+_TRIES, _EARLY, _FREE, _SHARE = 6, 60, 2, 0.3
 """Local searches a batch at most; how many are early, when they may cost as much as the bounds; how many are free. Counted, not timed, so
 that a search depends on its seed alone."""
 
-Attack = Callable[[int, Int64Array], Int64Array | None]
-"""Tries to find a witness for a conjunction near an input; called with inputs of the worst nodes."""
+
+class Attack(Protocol):
+    """Looks for witnesses near the minimisers of nodes (``bvverify.attack.nodes``)."""
+
+    def candidates(self, conjunctions: Sequence[int], x: Any) -> tuple[Int64Array | None, list[tuple[int, Int64Array]]]:
+        """A witness among the inputs next to real ``x`` (a conjunction a row); starts for ``polish``, the most promising first."""
+
+    def polish(self, conjunction: int, x: Int64Array) -> Int64Array | None:
+        """A witness for a conjunction near an input."""
+
+
 Solver = Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]
 """Asks a solver about a conjunction on a part of the box: refuted, an input, or nothing."""
 Report = Callable[[str], None]
@@ -347,20 +356,20 @@ class Search:
         """Look for a witness near the minimisers of the worst nodes."""
         if not len(rows) or self.witness is not None:
             return
-        order = rows[np.argsort(best.value.numpy()[rows], kind="stable")]
-        x = np.repeat(self.relaxation.reference[0].reshape(1, -1), len(nodes), axis=0)
-        x[:, self.relaxation.keep[0]] += np.rint(best.x.numpy()).astype(np.int64)
-        candidates = x[order].reshape(-1, *self.network.input.tensor.shape)
-        hit = np.flatnonzero(violates(self.query, candidates))
-        if len(hit):
-            self.witness = candidates[hit[0]]
+        x = np.repeat(self.relaxation.reference[0].reshape(1, -1), len(rows), axis=0).astype(np.float64)
+        x[:, self.relaxation.keep[0]] += best.x.numpy()[rows]
+        x = x.reshape(-1, *self.network.input.tensor.shape)
+        if self.attack is None:
+            hit = np.flatnonzero(violates(self.query, np.rint(x).astype(np.int64)))
+            self.witness = np.rint(x[hit[0]]).astype(np.int64) if len(hit) else None
             return
-        for row in order[:_TRIES]:
-            spent, earned = self.attacked * self.attack_cost, self.nodes * (1.0 if self.attacked < _EARLY else 0.2)
-            if self.attack is None or spent > earned + _FREE * self.attack_cost or (deadline is not None and time.monotonic() > deadline):
+        self.witness, starts = self.attack.candidates([nodes[row].conjunction for row in rows], x)
+        for conjunction, start in starts[:_TRIES]:
+            spent, earned = self.attacked * self.attack_cost, self.nodes * (1.0 if self.attacked < _EARLY else _SHARE)
+            if spent > earned + _FREE * self.attack_cost or (deadline is not None and time.monotonic() > deadline):
                 return
             self.attacked += 1
-            self.witness = self.attack(nodes[row].conjunction, x[row].reshape(self.network.input.tensor.shape))
+            self.witness = self.attack.polish(conjunction, start)
             if self.witness is not None:
                 return
 
