@@ -3,6 +3,11 @@
 ``fixed-point:bits=B,input_bits=I``       the fixed-point networks of AAAI-21 and QVIP, B bits wide, I-bit inputs (8 where it is left out)
 ``onnxruntime``                           ONNX Runtime's CPU provider with its default session options
 ``onnxruntime:qdqisint8allowed=1``        the same with ``session.qdqisint8allowed`` switched on: signed QDQ operators are fused as they are
+``tflite-reference``                      LiteRT's reference kernels (BUILTIN_REF)
+``tflite-optimised``                      LiteRT's built-in kernels without delegates (ruy)
+``tflite-xnnpack``                        LiteRT's default: the XNNPACK delegate
+``cmsis-nn``, ``cmsis-nn:single-rounding=1``  CMSIS-NN on a microcontroller, by default and with single rounding switched on
+``pytorch-fbgemm``, ``pytorch-qnnpack``   PyTorch's eager quantised modules on either engine
 
 A verdict names the profile in its canonical spelling.
 """
@@ -35,12 +40,48 @@ class OnnxRuntime:
         return "onnxruntime:qdqisint8allowed=1" if self.int8_allowed else "onnxruntime"
 
 
-Profile = FixedPoint | OnnxRuntime
-KNOWN = "onnxruntime, onnxruntime:qdqisint8allowed=1, fixed-point:bits=B,input_bits=I"
+@dataclass(frozen=True, slots=True)
+class TfLite:
+    """LiteRT in one of its kernel modes: ``reference``, ``optimised`` or ``xnnpack``."""
+
+    mode: str
+
+    def __str__(self) -> str:
+        return f"tflite-{self.mode}"
+
+
+@dataclass(frozen=True, slots=True)
+class CmsisNn:
+    """CMSIS-NN, which runs the graphs of .tflite files on microcontrollers."""
+
+    single_rounding: bool = False
+
+    def __str__(self) -> str:
+        return "cmsis-nn:single-rounding=1" if self.single_rounding else "cmsis-nn"
+
+
+@dataclass(frozen=True, slots=True)
+class PyTorch:
+    """PyTorch's eager quantised modules; ``engine`` is ``fbgemm`` or ``qnnpack``."""
+
+    engine: str
+
+    def __str__(self) -> str:
+        return f"pytorch-{self.engine}"
+
+
+Profile = FixedPoint | OnnxRuntime | TfLite | CmsisNn | PyTorch
+_PLAIN: dict[str, Profile] = {
+    str(p): p
+    for p in (*(TfLite(m) for m in ("reference", "optimised", "xnnpack")), CmsisNn(), CmsisNn(True), PyTorch("fbgemm"), PyTorch("qnnpack"))
+}
+KNOWN = ", ".join(["onnxruntime, onnxruntime:qdqisint8allowed=1, fixed-point:bits=B,input_bits=I", *_PLAIN])
 
 
 def parse(text: str) -> Profile:
     """The profile of that name; ``UsageError`` names those that exist."""
+    if text in _PLAIN:
+        return _PLAIN[text]
     family, _, rest = text.partition(":")
     options = dict(part.partition("=")[::2] for part in rest.split(",")) if rest else {}
     if family == "fixed-point":

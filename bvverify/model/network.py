@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
+import numpy as np
+
 from bvverify.model import requant as rq
 from bvverify.model.ops import (
     Add,
@@ -89,6 +91,7 @@ class Network:
             if not all(0 <= x <= index for x in inputs(op)):
                 raise ValueError(f"{op.name}: reads a tensor that does not exist yet")
             shape, lo, hi = output_form(op, tuple(self.tensors[x] for x in inputs(op)))
+            _check_reach(op, self.tensors[inputs(op)[0]].qtype)
             tensor = self.tensors[index + 1]
             if shape != tensor.shape:
                 raise ValueError(f"{op.name}: makes the shape {shape}, not {tensor.shape}")
@@ -184,6 +187,30 @@ def output_form(op: Op, xs: tuple[Tensor, ...]) -> tuple[tuple[int, ...], int, i
             return tuple(x.shape[a] for a in op.axes), x.qtype.lo, x.qtype.hi
         case _:
             assert_never(op)
+
+
+def _check_reach(op: Op, x: QType) -> None:
+    """Whether every accumulator of values of the type stays where the requantisation does not overflow."""
+    match op:
+        case Dense(staircase=staircase, input_zero_point=zero) | Conv2d(staircase=staircase, input_zero_point=zero):
+            centred, bias = op.centred.reshape(len(op.centred), -1), op.bias
+        case AvgPool(rule=SumThenRequantise(staircase=staircase, input_zero_point=zero)):
+            centred, bias = np.ones((1, op.window.kernel[0] * op.window.kernel[1]), np.int64), np.zeros(1, np.int64)
+        case _:
+            return
+    limit = rq.reach(staircase.requant)
+    if limit is None:
+        return
+    # A padded position adds nothing.
+    lo, hi = min(x.lo - zero, 0), max(x.hi - zero, 0)
+    plus, minus = np.maximum(centred, 0).sum(axis=1), np.minimum(centred, 0).sum(axis=1)
+    beyond = np.maximum(plus * hi + minus * lo + bias, -(plus * lo + minus * hi + bias)) > limit
+    if beyond.any():
+        channel = int(beyond.argmax())
+        raise ValueError(
+            f"{op.name}: an accumulator of channel {channel} could pass {limit[channel % len(limit)]}, where {rq.name(staircase.requant)}"
+            " overflows; what the runtime gives then is not modelled"
+        )
 
 
 def _check_image(name: str, x: Tensor) -> None:
