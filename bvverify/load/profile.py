@@ -71,10 +71,10 @@ class PyTorch:
 
 
 Profile = FixedPoint | OnnxRuntime | TfLite | CmsisNn | PyTorch
-_PLAIN: dict[str, Profile] = {
-    str(p): p
-    for p in (*(TfLite(m) for m in ("reference", "optimised", "xnnpack")), CmsisNn(), CmsisNn(True), PyTorch("fbgemm"), PyTorch("qnnpack"))
-}
+_NAMED: tuple[Profile, ...] = (
+    TfLite("reference"), TfLite("optimised"), TfLite("xnnpack"), CmsisNn(), CmsisNn(True), PyTorch("fbgemm"), PyTorch("qnnpack")
+)  # fmt: skip
+_PLAIN = {str(p): p for p in _NAMED}
 KNOWN = ", ".join(["onnxruntime, onnxruntime:qdqisint8allowed=1, fixed-point:bits=B,input_bits=I", *_PLAIN])
 
 
