@@ -34,8 +34,10 @@ from bvverify.search.rows import Rows
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 
-NODE_SETTINGS = Settings(steps=40, rate=0.2, decay=0.95)
-"""Half as many steps take over twice as many nodes and more time: a split pays once its bound has settled."""
+NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
+"""A child starts from its parent's multipliers: steps that are too long lose them again and take a hundred times as many nodes (0.2 against
+0.1 on the QVIP network P3-6, image 116 at radius 2). Half as many steps cost more than they save: a split pays once its bound
+has settled."""
 _TARGET = 1e-3
 _WEIGHT_BITS = 12
 _ENDS = -2.5
