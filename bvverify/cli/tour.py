@@ -103,7 +103,7 @@ def _about_falsified(answer: _Answer) -> list[str]:
     assert witness is not None
     label, wrong = query.property.label, int(witness.output.argmax())
     clean, found = _picture(answer, query.nominal), _picture(answer, witness.input)
-    replays = ["the exact interpreter", *(f"{r.runtime} {r.version}" for r in witness.replayed_by)]
+    replays = ["the exact interpreter", *(f"{r.runtime} {r.version}" for r in witness.replayed_by if r.agreed)]
     return [
         f"Falsified: within radius {answer.radius} of image {answer.index}, a {label}, there is one that the network calls a {wrong}.",
         f"It was replayed by {' and by '.join(replays)}; all outputs agree to the bit.",

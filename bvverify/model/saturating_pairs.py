@@ -40,6 +40,11 @@ _LO, _HI = -(1 << 15), (1 << 15) - 1
 _GREATEST = 2 * UINT8.hi * 128 + _LO
 
 
+def assumed(semantics: str) -> bool:
+    """Whether the name of a network's semantics says that pairs saturate."""
+    return semantics.endswith(NAME)
+
+
 def expand(op: Dense, tensor: int) -> tuple[Dense, Concat, Dense] | None:
     """A dense layer on uint8 with pairs that saturate, as three operations; None where no input drives a pair out of int16.
 
@@ -88,10 +93,10 @@ def in_any_order(op: Dense | Conv2d) -> bool:
 def never_matter(network: Network) -> bool:
     """Whether the network, as read under either accumulator, is the same function under the other, for all inputs.
 
-    Weights are taken for int8, since a network does not say: False may be too careful where they are uint8.
+    Weights are taken for int8 unless one of them is beyond it, since a network does not say: False may be too careful.
     """
     for op in network.ops:
-        if isinstance(op, Dense | Conv2d) and network.tensors[op.x].qtype == UINT8:
+        if isinstance(op, Dense | Conv2d) and network.tensors[op.x].qtype == UINT8 and op.weight.max(initial=0) <= 127:
             paired = isinstance(op, Dense) and not _signs(op.weight).any() and not _makes_excess(op)
             if not paired and not in_any_order(op):
                 return False
