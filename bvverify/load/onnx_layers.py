@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from onnx import NodeProto
@@ -37,6 +37,8 @@ from bvverify.model.ops import (
 from bvverify.model.requant import Float32HalfEven
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import INT8, UINT8, Float32Array, Int64Array, QType, Quantisation, frozen_array
+
+_Layer = TypeVar("_Layer", Dense, Conv2d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def dense(r: Reader, node: NodeProto, x: Operand, w: Weights, y: Target) -> Inte
         input_zero_point=x.zero_point,
     )
     if _in_pairs(r, node, x, w):
-        op = _saturating(r, node, op)
+        op = _saturating(r, node, op, x.integers.shape)
     return r.add(node, op, (len(w.weight),), y.qtype, q=_meaning(y))
 
 
@@ -97,12 +99,8 @@ def convolution(r: Reader, node: NodeProto, x: Operand, w: Weights, window: Wind
         weight_zero_point=w.zero_point,
         input_zero_point=x.zero_point,
     )
-    if _in_pairs(r, node, x, w) and not saturating_pairs.in_any_order(op):
-        raise r.unsupported(
-            node,
-            f"under accumulator {saturating_pairs.NAME}, two of its products can leave int16 together, and the order in which ONNX"
-            " Runtime pairs those of a convolution is not established; keep weights within [-64, 64], or ask about accumulator exact",
-        )
+    if _in_pairs(r, node, x, w):
+        op = _saturating(r, node, op, shape)
     return r.add(node, op, (len(w.weight), *window.output(shape[1], shape[2])), y.qtype, q=_meaning(y))
 
 
@@ -246,18 +244,19 @@ def _in_pairs(r: Reader, node: NodeProto, x: Operand, w: Weights) -> bool:
     return True
 
 
-def _saturating(r: Reader, node: NodeProto, op: Dense) -> Dense:
-    """The layer that saturates in pairs, behind the operations that make the excess of its pairs."""
+def _saturating(r: Reader, node: NodeProto, op: _Layer, shape: tuple[int, ...]) -> _Layer:
+    """The layer that saturates in pairs, behind the operations that make the excess of its pairs; it reads a tensor of ``shape``."""
     try:
-        parts = saturating_pairs.expand(op, len(r.ops) + 1)
+        parts = saturating_pairs.expand(op, shape, len(r.ops) + 1)
     except ValueError as error:
         raise r.unsupported(node, f"under accumulator {saturating_pairs.NAME}, {error}; ask about accumulator exact") from None
     if parts is None:
         return op
     excess, joined, layer = parts
-    units, inputs = excess.weight.shape
-    r.add(node, excess, (units,), saturating_pairs.EXCESS)
-    r.add(node, joined, (inputs + units,), saturating_pairs.EXCESS)
+    units = len(excess.weight)
+    r.add(node, excess, (units, *shape[1:]), saturating_pairs.EXCESS)
+    r.add(node, joined, (shape[0] + units, *shape[1:]), saturating_pairs.EXCESS)
+    assert isinstance(layer, type(op))
     return layer
 
 
