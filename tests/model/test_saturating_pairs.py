@@ -235,3 +235,27 @@ def test_the_smt_engine_decides():
         query, violated, _ = question(seed)
         result = verify.decide(query, verify.Options(engine="smt", timeout=120, runtimes=False))
         assert result.verdict is (Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
+
+
+NOTHING = lambda op: np.zeros((len(op.weight), 1), np.int64)  # noqa: E731
+MUTANTS = {
+    "saturation left out": ("_signs", NOTHING),
+    "the upper limit one too high": ("_limit", lambda sign: 32768),
+    "the lower limit one too low": ("_limit", lambda sign: 32767),
+    "upwards only": ("_signs", lambda op, signs=saturating_pairs._signs: np.maximum(signs(op), 0)),
+    "downwards only": ("_signs", lambda op, signs=saturating_pairs._signs: np.minimum(signs(op), 0)),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutants_of_the_sum_die(monkeypatch, mutant):
+    monkeypatch.setattr(saturating_pairs, *MUTANTS[mutant])
+    with pytest.raises(AssertionError):
+        test_one_pair_at_every_edge()
+
+
+def test_another_order_in_a_convolution_dies(monkeypatch):
+    """Pairs over positions first and channels last: the weight as the file holds it."""
+    monkeypatch.setattr(saturating_pairs, "_in_order", lambda op: op.weight.reshape(len(op.weight), -1))
+    with pytest.raises(AssertionError):
+        test_random_convolutions()
