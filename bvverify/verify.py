@@ -178,7 +178,7 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
         if isinstance(outcome, Witness):
             _cross_check(state, outcome)
             reason = "an input of the box violates the property; replayed by " + ", ".join(
-                ["the interpreter", *(f"{r.runtime} {r.version}" for r in outcome.replayed_by)]
+                ["the interpreter", *(f"{r.runtime} {r.version}" for r in outcome.replayed_by if r.agreed)]
             )
             return _result(state, Verdict.FALSIFIED, name, reason, started, outcome)
         if outcome == "verified":

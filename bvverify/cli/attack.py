@@ -22,6 +22,7 @@ def command(
     epsilon: o.Epsilon = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
+    accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     timeout: o.Timeout = None,
     seed: o.Seed = 0,
     witness: o.SaveWitness = None,
@@ -38,5 +39,5 @@ def command(
     """
     from bvverify.cli import decide, question
 
-    return decide.decide(NAME, lambda: question.ask(model, property_file, source, radius, epsilon, label, semantics),
+    return decide.decide(NAME, lambda: question.ask(model, property_file, source, radius, epsilon, label, o.whose(semantics, accumulator)),
                          o.Engine.AUTO, timeout, 4096, seed, None, witness, as_json=json, attack=True)  # fmt: skip

@@ -20,6 +20,7 @@ def command(
     semantics: Annotated[
         str | None, typer.Option("--semantics", metavar="PROFILE", help="For rows without semantics of their own.")
     ] = None,
+    accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     engine: o.EngineOption = o.Engine.AUTO,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
@@ -51,4 +52,4 @@ def command(
     from bvverify.cli import batch_run
 
     settings = o.build(engine, timeout, memory, seed, check=not no_check)
-    return batch_run.run(instances, output, jobs, semantics, settings, certificates=certificates)
+    return batch_run.run(instances, output, jobs, o.whose(semantics, accumulator), settings, certificates=certificates)

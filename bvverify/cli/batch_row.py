@@ -25,6 +25,7 @@ from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
 from bvverify.load.instances import Instance
 from bvverify.load.load import load
+from bvverify.load.profile import accumulator_of, with_accumulator
 from bvverify.model.network import Network
 from bvverify.model.query import Query
 from bvverify.model.result import Verdict
@@ -104,7 +105,8 @@ def _decide(task: Task) -> Answer:
     if row.error is not None:
         raise InputError(row.error)
     options = task.options if row.timeout is None else replace(task.options, timeout=row.timeout)
-    network = _network(row.model, row.semantics or task.semantics, _changed(row.model))
+    semantics = with_accumulator(row.semantics, accumulator_of(task.semantics)) if row.semantics else task.semantics
+    network = _network(row.model, semantics, _changed(row.model))
     if row.property is not None:
         queries = tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
     else:

@@ -32,6 +32,7 @@ def command(
     epsilon: o.Epsilon = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
+    accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
 ) -> int:
     """Write the question as SMT-LIB 2.
 
@@ -47,7 +48,7 @@ def command(
     from bvverify.errors import UsageError
 
     check_writable(output)
-    asked = question.ask(model, property_file, source, radius, epsilon, label, semantics)
+    asked = question.ask(model, property_file, source, radius, epsilon, label, o.whose(semantics, accumulator))
     cases = len(asked.queries)
     if case is None and cases != 1:
         raise UsageError(f"{property_file}: has {cases} boxes; choose one with --case 0 to {cases - 1}")

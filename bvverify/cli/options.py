@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from bvverify.verify import Options
 
 
+class Accumulator(StrEnum):
+    """How a CPU sums the products of uint8 by int8."""
+
+    EXACT = "exact"
+    SATURATING_PAIRS = "saturating-pairs"
+
+
 class Engine(StrEnum):
     """Who decides."""
 
@@ -34,6 +41,9 @@ Radius = Annotated[int | None, typer.Option("--radius", "-r", metavar="N", help=
 Epsilon = Annotated[str | None, typer.Option("--epsilon", metavar="R", help="Instead: by up to R as a real number (0.01, 2/255).")]
 Label = Annotated[int | None, typer.Option("--label", "-l", metavar="L", help="The right class [default: the network's own answer].")]
 Semantics = Annotated[str | None, typer.Option("--semantics", metavar="PROFILE", help="Whose arithmetic [default: what the file implies].")]
+AccumulatorOption = Annotated[
+    Accumulator, typer.Option("--accumulator", help="exact: CPUs with VNNI; saturating-pairs: x86 without it (ONNX Runtime).")
+]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]
 Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for the solver's process.")]
@@ -48,6 +58,13 @@ SaveCertificate = Annotated[
 ]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not let the kernel check what is verified; the result says so.")]
 Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="End the search after about N nodes [default: no limit].")]
+
+
+def whose(semantics: str | None, accumulator: Accumulator) -> str | None:
+    """The semantics that both options together name."""
+    from bvverify.load.profile import with_accumulator
+
+    return with_accumulator(semantics, accumulator.value)
 
 
 def build(

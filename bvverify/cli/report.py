@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from bvverify.bounds.pairs import Reach
 from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, write
 from bvverify.cli.question import Question
+from bvverify.model import saturating_pairs
 from bvverify.model.certificate import Certificate
 from bvverify.model.network import Network
 from bvverify.model.query import Property, Query
@@ -61,8 +63,28 @@ def as_lines(question: Question, result: Result, witness_file: Path | None = Non
         lines.append(_line("checked", _about_check(result)))
         lines += [_line("saved", str(file)) for file in certificates]
     lines.append(_line("semantics", f"{result.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
+    pairs = _about_pairs(question)
+    if pairs:
+        lines.append(_line("pairs", pairs))
     lines.append(_line("model", f"{Path(network.provenance.path).name}, sha256 {result.model_sha256[:16]}"))
     return lines
+
+
+def _about_pairs(question: Question) -> str:
+    """What CPUs with and without VNNI make of the question; nothing where they never differ."""
+    network = question.network
+    if saturating_pairs.assumed(network.semantics):
+        return str(Reach.of(network, [q.box for q in question.queries]))
+    if network.provenance.format != "onnx" or saturating_pairs.never_matter(network):
+        return ""
+    return "summed exactly, as CPUs with VNNI do; x86 without it may differ: --accumulator saturating-pairs"
+
+
+def _pairs_object(question: Question) -> dict[str, Any]:
+    """``pairs``, where the accumulator saturates: how many can leave int16, on the boxes and on the whole input space."""
+    if not saturating_pairs.assumed(question.network.semantics):
+        return {}
+    return {"pairs": asdict(Reach.of(question.network, [q.box for q in question.queries]))}
 
 
 def _about_check(result: Result) -> str:
@@ -116,7 +138,7 @@ def _about_witness(question: Question, result: Result, witness: Witness) -> list
     else:
         about.append(("witness", f"an input of {witness.input.size} values that violates the property{distance(query, witness)}"))
     about.append(("outputs", " ".join(map(str, output.tolist()))))
-    about.append(("replayed", "; ".join(["interpreter", *(f"{r.runtime} {r.version} agrees" for r in witness.replayed_by)])))
+    about.append(("replayed", "; ".join(["interpreter", *map(str, witness.replayed_by)])))
     return about
 
 
@@ -165,7 +187,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
         "nodes": result.nodes,
         "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
         "versions": dict(sorted(result.versions.items())),
-    }
+    } | _pairs_object(question)
 
 
 def witness_object(network: Network, query: Query, witness: Witness) -> dict[str, Any]:

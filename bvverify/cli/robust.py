@@ -14,6 +14,7 @@ def command(
     epsilon: o.Epsilon = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
+    accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     engine: o.EngineOption = o.Engine.AUTO,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,
@@ -39,6 +40,6 @@ def command(
     """
     from bvverify.cli import decide, question
 
-    return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, semantics),
+    return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, o.whose(semantics, accumulator)),
                          engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
                          nodes=nodes)  # fmt: skip

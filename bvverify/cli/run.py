@@ -18,6 +18,7 @@ def command(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT.npy", help="Write the outputs of the whole batch.")] = None,
     integers: Annotated[bool, typer.Option("--integers", help="The integers before a final DequantizeLinear.")] = False,
     semantics: o.Semantics = None,
+    accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     json: o.Json = False,
 ) -> int:
     """Run the network exactly, integer by integer.
@@ -34,4 +35,4 @@ def command(
     """
     from bvverify.cli import run_batch
 
-    return run_batch.run(model, source, output, semantics, integers=integers, as_json=json)
+    return run_batch.run(model, source, output, o.whose(semantics, accumulator), integers=integers, as_json=json)

@@ -46,7 +46,11 @@ def run(*, as_json: bool) -> int:
 
 def _as_lines(report: dict[str, Any], checks: dict[str, str]) -> list[str]:
     cpu = report["cpu"]
-    vnni = {True: "VNNI", False: "no VNNI: uint8 by int8 products may saturate in pairs", None: "VNNI unknown"}[cpu["vnni"]]
+    vnni = {
+        True: "VNNI",
+        False: "no VNNI: see --accumulator saturating-pairs",
+        None: "VNNI unknown",
+    }[cpu["vnni"]]
     described = {
         "bvverify": report["bvverify"],
         "python": f"{report['python']}, {report['platform']}",

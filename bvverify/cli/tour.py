@@ -56,6 +56,7 @@ def run() -> int:
         emit("\n".join(_about_verified(max(verified, key=lambda a: a.radius))))
     if falsified:
         emit("\n".join(_about_falsified(min(falsified, key=lambda a: a.radius))))
+    emit("\n".join(_about_accumulators()))
     emit(f"{len(answers)} questions in {time.monotonic() - started:.1f} s.")
     return 0
 
@@ -67,6 +68,16 @@ The two bundled networks, an MLP and a small CNN, read 8x8 images of digits with
 as QDQ (qdq) ONNX. Every question below is: does the class stay the same when every pixel may move by up to
 RADIUS grey levels, in every combination?
 """
+
+
+def _about_accumulators() -> list[str]:
+    folder = Path(examples.__file__).parent
+    question = f"{folder / examples.BRIGHT} --input {folder / examples.BRIGHT_IMAGES}::0 --radius 10"
+    return [
+        "What holds on one CPU may fail on another. Those without VNNI saturate sums of two products; ask with and without --accumulator:",
+        f"  bvverify robust {question} --accumulator saturating-pairs",
+        "",
+    ]
 
 
 def _ask(model: str, index: int, radius: int) -> _Answer:
@@ -103,7 +114,7 @@ def _about_falsified(answer: _Answer) -> list[str]:
     assert witness is not None
     label, wrong = query.property.label, int(witness.output.argmax())
     clean, found = _picture(answer, query.nominal), _picture(answer, witness.input)
-    replays = ["the exact interpreter", *(f"{r.runtime} {r.version}" for r in witness.replayed_by)]
+    replays = ["the exact interpreter", *(f"{r.runtime} {r.version}" for r in witness.replayed_by if r.agreed)]
     return [
         f"Falsified: within radius {answer.radius} of image {answer.index}, a {label}, there is one that the network calls a {wrong}.",
         f"It was replayed by {' and by '.join(replays)}; all outputs agree to the bit.",

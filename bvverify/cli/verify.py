@@ -16,6 +16,7 @@ def command(
     model: o.Model,
     property_file: Annotated[Path, typer.Argument(metavar="PROPERTY.vnnlib", show_default=False, help="VNN-LIB 1.0 or 2.")],
     semantics: o.Semantics = None,
+    accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     engine: o.EngineOption = o.Engine.AUTO,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,
@@ -39,6 +40,6 @@ def command(
     """
     from bvverify.cli import decide, question
 
-    return decide.decide(NAME, lambda: question.ask_property(model, property_file, semantics),
+    return decide.decide(NAME, lambda: question.ask_property(model, property_file, o.whose(semantics, accumulator)),
                          engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
                          nodes=nodes)  # fmt: skip

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import z3
 
-from bvverify.encode.values import Value, at_width, const, steps
+from bvverify.encode.values import Value, at_width, clamped, const, steps
+from bvverify.model.requant import ShiftHalfUp
 from bvverify.model.staircase import Staircase
 
 
 def requantise(staircase: Staircase, channel: int, acc: Value) -> Value:
     """The output of one neuron of ``channel`` for its exact (or already wrapped) accumulator."""
+    if staircase.requant == ShiftHalfUp(0):
+        # A level for each accumulator: a tree would have as many leaves as there are values.
+        return clamped(acc, staircase.lo, staircase.hi)
     row = staircase.thresholds[channel if len(staircase.thresholds) > 1 else 0]
     first, last = (staircase.lo + int(row.searchsorted(end, side="right")) for end in (acc.lo, acc.hi))
     return const(first) if acc.constant else steps(acc, lambda k: int(row[k - staircase.lo - 1]), first, last)

@@ -7,28 +7,19 @@ from collections.abc import Callable
 import numpy as np
 import z3
 
-from bvverify.encode.values import Term, Value, at_width, const, narrowed, width
+from bvverify.encode.values import Term, Value, clamped, const, width
 from bvverify.model.ops import Clamp, Lookup
 from bvverify.model.types import AnyArray
 
 
 def clamp(op: Clamp, x: AnyArray) -> AnyArray:
     """``min(max(x, lo), hi)``."""
-    return _each(x, lambda v: _clamped(op, v))
+    return _each(x, lambda v: clamped(v, op.lo, op.hi))
 
 
 def lookup(op: Lookup, x: AnyArray) -> AnyArray:
     """``table[x - input_lo]``: comparisons between the runs of equal entries that the range of ``x`` reaches."""
     return _each(x, lambda v: _looked_up(op, v))
-
-
-def _clamped(op: Clamp, v: Value) -> Value:
-    lo, hi = min(max(v.lo, op.lo), op.hi), min(max(v.hi, op.lo), op.hi)
-    if lo == hi:
-        return const(lo)
-    bits = width(min(v.lo, op.lo), max(v.hi, op.hi))
-    term, low, high = at_width(v, bits), z3.BitVecVal(op.lo, bits), z3.BitVecVal(op.hi, bits)
-    return narrowed(z3.If(term < low, low, z3.If(term > high, high, term)), lo, hi)
 
 
 def _looked_up(op: Lookup, v: Value) -> Value:

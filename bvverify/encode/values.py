@@ -58,6 +58,16 @@ def narrowed(term: Term, lo: int, hi: int) -> Value:
     return Value(z3.Extract(bits - 1, 0, term) if term.size() > bits else at_width(Value(term, lo, hi), bits), lo, hi)
 
 
+def clamped(x: Value, lo: int, hi: int) -> Value:
+    """``min(max(x, lo), hi)``."""
+    first, last = min(max(x.lo, lo), hi), min(max(x.hi, lo), hi)
+    if first == last:
+        return const(first)
+    bits = width(min(x.lo, lo), max(x.hi, hi))
+    term, low, high = at_width(x, bits), z3.BitVecVal(lo, bits), z3.BitVecVal(hi, bits)
+    return narrowed(z3.If(term < low, low, z3.If(term > high, high, term)), first, last)
+
+
 def weighted_sum(weights: Sequence[int], xs: Sequence[Value], offset: int, lo: int, hi: int) -> Value:
     """``sum w*x + offset``, known to lie in ``lo .. hi``."""
     if lo == hi:

@@ -1,7 +1,10 @@
-"""Two digit networks, twenty images and one property that ship with the package; ``scripts/train_digits`` makes them.
+"""Digit networks, images and one property that ship with the package; ``scripts/train_digits`` makes them.
 
 The images are scikit-learn's 8x8 digits, float32 of shape (20, 1, 8, 8): grey levels 0 to 16, divided by 16. The networks quantise them
 with scale 1/16 and zero point 0, so that a radius counts grey levels.
+
+A third network, ``BRIGHT``, reads the same images in 255 steps and has weights up to 127, so that CPUs with and without VNNI differ
+(``--accumulator``); ``BRIGHT_IMAGES`` are three digits for which that decides.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from pathlib import Path
 
 MODELS = ("digits_mlp_qop.onnx", "digits_mlp_qdq.onnx", "digits_cnn_qop.onnx", "digits_cnn_qdq.onnx")
 IMAGES = "digits.npz"
+BRIGHT, BRIGHT_IMAGES = "digits_bright_qop.onnx", "digits_bright.npz"
 PROPERTY = "digits_0_radius_1.vnnlib"
 
 

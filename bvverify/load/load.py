@@ -7,6 +7,7 @@ from pathlib import Path
 from bvverify.errors import InputError, UsageError
 from bvverify.load import profile
 from bvverify.load.profile import FixedPoint, OnnxRuntime
+from bvverify.model import saturating_pairs
 from bvverify.model.network import Network
 
 
@@ -30,6 +31,8 @@ def load(path: Path | str, semantics: str | None = None) -> Network:
         from bvverify.load.onnx_file import load_onnx
 
         return load_onnx(path, content, chosen or OnnxRuntime())
+    if isinstance(chosen, OnnxRuntime) and chosen.saturating_pairs:
+        raise UsageError(f"--accumulator {saturating_pairs.NAME}: {path} is no ONNX file; ONNX Runtime's CPU kernels are what it holds for")
     if not isinstance(chosen, FixedPoint):
         raise UsageError(
             f"{path}: an .h5 file does not say how wide its integers are; say --semantics fixed-point:bits=B,input_bits=I"

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from onnx import NodeProto
 
 from bvverify.load.onnx_reader import Reader, node_name
 from bvverify.load.onnx_values import Integers, Move, Pointwise, Target
-from bvverify.model import box
+from bvverify.model import box, saturating_pairs
 from bvverify.model.float32 import fma
 from bvverify.model.ops import (
     Add,
@@ -36,7 +36,9 @@ from bvverify.model.ops import (
 )
 from bvverify.model.requant import Float32HalfEven
 from bvverify.model.staircase import Staircase
-from bvverify.model.types import Float32Array, Int64Array, QType, Quantisation, frozen_array
+from bvverify.model.types import INT8, UINT8, Float32Array, Int64Array, QType, Quantisation, frozen_array
+
+_Layer = TypeVar("_Layer", Dense, Conv2d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,13 @@ class Operand:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """Constant weights (out, ...), zero points and scales (1,) or (out,), bias int64 (out,)."""
+    """Constant weights (out, ...) of ``qtype``, zero points and scales (1,) or (out,), bias int64 (out,)."""
 
     weight: Int64Array
     zero_point: Int64Array
     scale: Float32Array
     bias: Int64Array
+    qtype: QType
 
 
 def dense(r: Reader, node: NodeProto, x: Operand, w: Weights, y: Target) -> Integers:
@@ -73,6 +76,8 @@ def dense(r: Reader, node: NodeProto, x: Operand, w: Weights, y: Target) -> Inte
         weight_zero_point=w.zero_point,
         input_zero_point=x.zero_point,
     )
+    if _in_pairs(r, node, x, w):
+        op = _saturating(r, node, op, x.integers.shape)
     return r.add(node, op, (len(w.weight),), y.qtype, q=_meaning(y))
 
 
@@ -94,6 +99,8 @@ def convolution(r: Reader, node: NodeProto, x: Operand, w: Weights, window: Wind
         weight_zero_point=w.zero_point,
         input_zero_point=x.zero_point,
     )
+    if _in_pairs(r, node, x, w):
+        op = _saturating(r, node, op, shape)
     return r.add(node, op, (len(w.weight), *window.output(shape[1], shape[2])), y.qtype, q=_meaning(y))
 
 
@@ -225,6 +232,32 @@ def runtime_table(r: Reader, node: NodeProto, op_type: str, x: Operand, y: Targe
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     every = np.arange(x_type.lo, x_type.hi + 1).astype(dtypes[x_type.signed])
     return np.asarray(session.run(None, {"x": every})[0]).astype(np.int64)
+
+
+def _in_pairs(r: Reader, node: NodeProto, x: Operand, w: Weights) -> bool:
+    """Whether the profile's CPU sums the layer's products in saturating pairs: of uint8 by int8, as the runtime holds them."""
+    if not r.profile.saturating_pairs or x.integers.runtime != UINT8 or w.qtype != INT8:
+        return False
+    if x.integers.qtype != UINT8 or w.zero_point.any():
+        what = "weights with a zero point other than 0" if w.zero_point.any() else "an int8 input that runs as uint8"
+        raise r.unsupported(node, f"accumulator {saturating_pairs.NAME} is not modelled for {what}; ask about accumulator exact")
+    return True
+
+
+def _saturating(r: Reader, node: NodeProto, op: _Layer, shape: tuple[int, ...]) -> _Layer:
+    """The layer that saturates in pairs, behind the operations that make the excess of its pairs; it reads a tensor of ``shape``."""
+    try:
+        parts = saturating_pairs.expand(op, shape, len(r.ops) + 1)
+    except ValueError as error:
+        raise r.unsupported(node, f"under accumulator {saturating_pairs.NAME}, {error}; ask about accumulator exact") from None
+    if parts is None:
+        return op
+    excess, joined, layer = parts
+    units = len(excess.weight)
+    r.add(node, excess, (units, *shape[1:]), saturating_pairs.EXCESS)
+    r.add(node, joined, (shape[0] + units, *shape[1:]), saturating_pairs.EXCESS)
+    assert isinstance(layer, type(op))
+    return layer
 
 
 def _meaning(y: Target) -> Quantisation:

@@ -304,7 +304,7 @@ def _as_weights(r: Reader, node: NodeProto, w: ConstantReals, weight: Int64Array
             raise r.wrong(node, f"its bias has {b.array.size} values for {len(weight)} output channels")
         bias = np.broadcast_to(b.array.reshape(-1).astype(np.int64), (len(weight),))
     scale: Float32Array = w.scale
-    return Weights(weight, w.zero_point, scale, bias)
+    return Weights(weight, w.zero_point, scale, bias, INT8 if w.array.dtype == np.int8 else UINT8)
 
 
 HANDLERS: dict[str, Callable[[Reader, NodeProto], Value]] = {

@@ -35,10 +35,10 @@ def target(r: Reader, node: NodeProto, scale: int, zero: int) -> Target:
 def qlinear_conv(r: Reader, node: NodeProto) -> Integers:
     """QLinearConv(x, xs, xz, w, ws, wz, ys, yz, bias)."""
     a = r.attributes(node, **WINDOW, group=1)
-    x, (weight, _) = operand(r, node, 0, 1, 2), r.weight_of(node, 3)
+    x, (weight, qtype) = operand(r, node, 0, 1, 2), r.weight_of(node, 3)
     if weight.ndim != 4:
         raise r.unsupported(node, f"a weight of shape {weight.shape}; bvverify takes two-dimensional convolutions")
-    w = Weights(weight, r.zero_points(node, 5)[0], r.scale(node, 4), r.bias_of(node, 8, len(weight)))
+    w = Weights(weight, r.zero_points(node, 5)[0], r.scale(node, 4), r.bias_of(node, 8, len(weight)), qtype)
     kernel = (weight.shape[2], weight.shape[3])
     if a["kernel_shape"] is not None and tuple(a["kernel_shape"]) != kernel:
         raise r.wrong(node, f"kernel_shape {tuple(a['kernel_shape'])} does not fit the weight {weight.shape}")
@@ -49,10 +49,10 @@ def qlinear_conv(r: Reader, node: NodeProto) -> Integers:
 def qlinear_matmul(r: Reader, node: NodeProto) -> Integers:
     """QLinearMatMul(a, as, az, b, bs, bz, ys, yz)."""
     r.attributes(node)
-    x, (weight, _) = operand(r, node, 0, 1, 2), r.weight_of(node, 3)
+    x, (weight, qtype) = operand(r, node, 0, 1, 2), r.weight_of(node, 3)
     if weight.ndim != 2:
         raise r.unsupported(node, f"a weight of shape {weight.shape}; bvverify takes matrices")
-    w = Weights(weight.T, r.zero_points(node, 5)[0], r.scale(node, 4), np.zeros(weight.shape[1], np.int64))
+    w = Weights(weight.T, r.zero_points(node, 5)[0], r.scale(node, 4), np.zeros(weight.shape[1], np.int64), qtype)
     return layers.dense(r, node, x, w, target(r, node, 6, 7))
 
 
@@ -63,11 +63,11 @@ def qgemm(r: Reader, node: NodeProto) -> Integers:
         raise r.unsupported(node, "transA or alpha other than 1 is not supported")
     if not r.has(node, 7):
         raise r.unsupported(node, "it ends in float (no output scale); give it an output scale and zero point")
-    x, (weight, _) = operand(r, node, 0, 1, 2), r.weight_of(node, 3)
+    x, (weight, qtype) = operand(r, node, 0, 1, 2), r.weight_of(node, 3)
     if weight.ndim != 2:
         raise r.unsupported(node, f"a weight of shape {weight.shape}; bvverify takes matrices")
     weight = weight if a["transB"] else weight.T
-    w = Weights(weight, r.zero_points(node, 5)[0], r.scale(node, 4), r.bias_of(node, 6, len(weight)))
+    w = Weights(weight, r.zero_points(node, 5)[0], r.scale(node, 4), r.bias_of(node, 6, len(weight)), qtype)
     return layers.dense(r, node, x, w, target(r, node, 7, 8))
 
 

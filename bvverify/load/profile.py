@@ -3,6 +3,7 @@
 ``fixed-point:bits=B,input_bits=I``       the fixed-point networks of AAAI-21 and QVIP, B bits wide, I-bit inputs (8 where it is left out)
 ``onnxruntime``                           ONNX Runtime's CPU provider with its default session options
 ``onnxruntime:qdqisint8allowed=1``        the same with ``session.qdqisint8allowed`` switched on: signed QDQ operators are fused as they are
+``onnxruntime, accumulator saturating-pairs``  the same on an x86 CPU without VNNI (``bvverify.model.saturating_pairs``)
 ``tflite-reference``                      LiteRT's reference kernels (BUILTIN_REF)
 ``tflite-optimised``                      LiteRT's built-in kernels without delegates (ruy)
 ``tflite-xnnpack``                        LiteRT's default: the XNNPACK delegate
@@ -14,9 +15,12 @@ A verdict names the profile in its canonical spelling.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bvverify.errors import UsageError
+from bvverify.model import saturating_pairs
+
+_ACCUMULATOR = "accumulator "
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,12 @@ class OnnxRuntime:
     """ONNX Runtime; ``int8_allowed`` is its session option ``session.qdqisint8allowed``."""
 
     int8_allowed: bool = False
+    saturating_pairs: bool = False
+    """Whether its CPU has no VNNI, so that products are summed in saturating pairs."""
 
     def __str__(self) -> str:
-        return "onnxruntime:qdqisint8allowed=1" if self.int8_allowed else "onnxruntime"
+        name = "onnxruntime:qdqisint8allowed=1" if self.int8_allowed else "onnxruntime"
+        return f"{name}, {_ACCUMULATOR}{saturating_pairs.NAME}" if self.saturating_pairs else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,32 @@ _PLAIN = {str(p): p for p in _NAMED}
 KNOWN = ", ".join(["onnxruntime, onnxruntime:qdqisint8allowed=1, fixed-point:bits=B,input_bits=I", *_PLAIN])
 
 
+def with_accumulator(text: str | None, accumulator: str) -> str | None:
+    """The name ``text`` (None: what the file implies) with an accumulator, where it is not the exact one and not named already."""
+    if accumulator == saturating_pairs.EXACT or _ACCUMULATOR in (text or ""):
+        return text
+    return ", ".join([*([text] if text else []), _ACCUMULATOR + accumulator])
+
+
+def accumulator_of(text: str | None) -> str:
+    """The accumulator that a name names."""
+    return (text or "").partition(_ACCUMULATOR)[2] or saturating_pairs.EXACT
+
+
 def parse(text: str) -> Profile:
-    """The profile of that name; ``UsageError`` names those that exist."""
+    """The profile of that name; ``UsageError`` names those that exist. An accumulator alone is ONNX Runtime's."""
+    profile, accumulator = text.partition(_ACCUMULATOR)[0].removesuffix(", "), accumulator_of(text)
+    chosen = OnnxRuntime() if _ACCUMULATOR in text and not profile else _parse(profile)
+    if accumulator == saturating_pairs.EXACT:
+        return chosen
+    if accumulator != saturating_pairs.NAME:
+        raise UsageError(f"--semantics {text}: an accumulator is {saturating_pairs.EXACT} or {saturating_pairs.NAME}")
+    if not isinstance(chosen, OnnxRuntime):
+        raise UsageError(f"--semantics {text}: bvverify knows {saturating_pairs.NAME} of onnxruntime only, not of {profile}")
+    return replace(chosen, saturating_pairs=True)
+
+
+def _parse(text: str) -> Profile:
     if text in _PLAIN:
         return _PLAIN[text]
     family, _, rest = text.partition(":")

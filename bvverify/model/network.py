@@ -113,6 +113,8 @@ class Network:
         names = set()
         for op in self.ops:
             match op:
+                case Dense() | Conv2d() if op.staircase.requant == rq.ShiftHalfUp(0):
+                    pass  # the identity: of an excess (model.saturating_pairs), of no runtime
                 case Dense() | Conv2d():
                     names.add(rq.name(op.staircase.requant))
                 case AvgPool(rule=SumThenRequantise(staircase=staircase)):

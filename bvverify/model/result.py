@@ -27,12 +27,18 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One runtime's answer to a witness: ``agreed`` says whether its outputs equal the interpreter's."""
+    """One runtime's answer to a witness: ``agreed`` says whether its outputs equal the interpreter's; None where it was not asked.
+
+    A runtime is not asked where it computes another function on this machine than the network's semantics; ``detail`` says why.
+    """
 
     runtime: str
     version: str
-    agreed: bool
+    agreed: bool | None
     detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.version} " + (self.detail if self.agreed is None else "agrees" if self.agreed else "disagrees")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,7 @@ def witness(query: Query, x: Int64Array, *, runtimes: bool = True) -> Witness:
     given = file_input(query.network, x)
     replayed = runtime_replays(query.network, given, interpreter.declared_output(query.network, y)) if runtimes else ()
     for replay in replayed:
-        if not replay.agreed:
+        if replay.agreed is False:
             raise InternalError(
                 f"{query.network.provenance.path}: {replay.runtime} {replay.version} disagrees with the interpreter: {replay.detail}"
             )
