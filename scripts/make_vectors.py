@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bvverify.model import requant as rq
+from bvverify.model.float32 import fma
 from bvverify.model.staircase import Staircase
 
 ROOT = Path(__file__).parent.parent / "encodings" / "requantisations"
@@ -170,7 +171,16 @@ def litert_convolutions(rng, family, resolver, words):
         accs[::2, 0] = -accs[1::2, 0]
         for column in accs.T:
             out = litert("CONV_2D", column, sx, sw, sy, zero, getattr(OpResolverType, resolver))
-            rows += list(zip(column.tolist(), mantissa.tolist(), shift.tolist(), *([v] * len(sw) for v in (zero, -128, 127)), out.tolist(), strict=True))
+            rows += list(
+                zip(
+                    column.tolist(),
+                    mantissa.tolist(),
+                    shift.tolist(),
+                    *([v] * len(sw) for v in (zero, -128, 127)),
+                    out.tolist(),
+                    strict=True,
+                )
+            )
     return Vectors(f"{litert_version()}, {resolver}: {words}, CONV_2D", Q31_COLUMNS, rows)
 
 
@@ -273,44 +283,81 @@ def qnnpack(rng):
 
 
 def fbgemm(rng):
-    """Accumulators from products, since the bias is a real number: 40 inputs of 63 and one of 1 above the zero point reach every one."""
+    """Random channels near thresholds, and channels where one unit in the last place of the float32 sum decides the output."""
     import torch
 
-    rows, large = [], 40
-    x = np.array([127] * large + [65], np.uint8)
+    rows = []
     for per_channel in (True, False):
         for real in (*POWERS, 0.0371, 0.00071, 1.7):
             channels = 24
             sx = np.float32(2.0**-5 if real in POWERS else 0.03)
-            sw = np.float32(2.0**-6 if real in POWERS else 0.011) * np.ones(channels, np.float32)
+            sw = np.full(channels, 2.0**-6 if real in POWERS else 0.011, np.float32)
             if per_channel:
                 sw = sw * np.float32(2.0) ** rng.integers(-1, 2, channels).astype(np.float32)
             scale = sx * sw
             sy = np.float32(float(scale[0]) / real)
-            multiplier = scale / sy
             bias = (rng.choice([0.5, 1, -2.5, 37, 0.25, -1000.125, 0.3, -77.7], channels) * scale).astype(np.float32)
-            zero = int(rng.choice([0, 255, 128, 77]))
-            requant = rq.Fbgemm(multiplier, bias, scale, per_channel, zero)
-            for accs in accumulators(rng, requant, 0, 255, 2, 63 * 127 * large).T:
-                rest = (accs + 31) % 63 - 31
-                integers = np.empty((channels, large + 1), np.int8)
-                for row, total, last in zip(integers, (accs - rest) // 63, rest, strict=True):
-                    row[:large] = total // large
-                    row[: total % large] += 1
-                    row[large] = last
-                assert ((integers.astype(np.int64) @ (x.astype(np.int64) - 64)) == accs).all()
-                if per_channel:
-                    weight = torch._make_per_channel_quantized_tensor(
-                        torch.from_numpy(integers), torch.from_numpy(sw.astype(np.float64)), torch.zeros(channels, dtype=torch.long), 0
-                    )
-                else:
-                    weight = torch._make_per_tensor_quantized_tensor(torch.from_numpy(integers), float(sw[0]), 0)
-                out = torch_linear("fbgemm", x, 64, sx, weight, torch.from_numpy(bias), sy, zero)
-                for c, (a, o) in enumerate(zip(accs.tolist(), out.tolist(), strict=True)):
-                    hexes = [float(v[c]).hex() for v in (bias, scale, requant.offset, multiplier)]
-                    rows.append(("per-channel" if per_channel else "per-tensor", a, *hexes, zero, 0, 255, o))
+            requant = rq.Fbgemm(scale / sy, bias, scale, per_channel, int(rng.choice([0, 255, 128, 77])))
+            for accs in accumulators(rng, requant, 0, 255, 2, 63 * 127 * FBGEMM_INPUTS).T:
+                rows += fbgemm_rows(requant, accs, sx, sw, sy)
+        sx, sw, sy = np.float32(0.03), np.float32(0.011), np.float32(0.25)
+        accs, bias = decided_by_one_ulp(rng, sx * sw, sx * sw / sy, per_channel)
+        ones = np.ones(len(accs), np.float32)
+        requant = rq.Fbgemm(ones * (sx * sw / sy), bias, ones * (sx * sw), per_channel, 3)
+        rows += fbgemm_rows(requant, accs, sx, ones * sw, sy)
     columns = ("weights", "acc", "bias", "scale", "offset", "multiplier", "zero_point", "lo", "hi", "out")
     return Vectors(f"torch {torch.__version__}, engine fbgemm, torch.ops.quantized.linear", columns, rows)
+
+
+def decided_by_one_ulp(rng, scale, multiplier, per_channel):
+    """Pairs of an accumulator and a float32 bias for which the next float32 sum on one side would give another output.
+
+    Where product and sum are rounded together, half of the pairs are such that rounding them apart would give another output.
+    """
+    real = rng.uniform(-120_000, 120_000, 1 << 22)
+    bias = (real * scale).astype(np.float32)
+    acc = rng.integers(-190_000, 190_000, len(real)) - np.rint(real).astype(np.int64)
+    inverse, whole = np.float32(1) / scale, acc.astype(np.float32)
+    total = whole + bias / scale if per_channel else fma(bias, inverse, whole)
+    others = [np.nextafter(total, np.float32(end)) for end in (-1e9, 1e9)]
+    out, below, above, apart = (np.rint(t * multiplier) for t in (total, *others, whole + bias * inverse))
+    inside = (out >= -3) & (out <= 252)
+    hits = [np.flatnonzero(inside & ((out != below) | (out != above)))[:32]]
+    if not per_channel:
+        hits.append(np.flatnonzero(inside & (out != apart))[:32])
+    chosen = np.unique(np.concatenate(hits))
+    return acc[chosen], bias[chosen]
+
+
+FBGEMM_INPUTS = 40
+"""So many inputs 63 above the zero point, and one 1 above it, reach every accumulator that is asked for."""
+
+
+def fbgemm_rows(requant, accs, sx, sw, sy):
+    """Rows for one accumulator a channel; it comes from products, since the bias is a real number here."""
+    import torch
+
+    x = np.array([127] * FBGEMM_INPUTS + [65], np.uint8)
+    rest = (accs + 31) % 63 - 31
+    integers = np.empty((len(accs), FBGEMM_INPUTS + 1), np.int8)
+    for row, total, last in zip(integers, (accs - rest) // 63, rest, strict=True):
+        row[:FBGEMM_INPUTS] = total // FBGEMM_INPUTS
+        row[: total % FBGEMM_INPUTS] += 1
+        row[FBGEMM_INPUTS] = last
+    if ((integers.astype(np.int64) @ (x.astype(np.int64) - 64)) != accs).any():
+        raise ValueError("an accumulator is out of reach of the products")
+    if requant.per_channel:
+        scales, zeros = torch.from_numpy(sw.astype(np.float64)), torch.zeros(len(sw), dtype=torch.long)
+        weight = torch._make_per_channel_quantized_tensor(torch.from_numpy(integers), scales, zeros, 0)
+    else:
+        weight = torch._make_per_tensor_quantized_tensor(torch.from_numpy(integers), float(sw[0]), 0)
+    out = torch_linear("fbgemm", x, 64, sx, weight, torch.from_numpy(np.array(requant.bias)), sy, requant.zero_point)
+    words = "per-channel" if requant.per_channel else "per-tensor"
+    floats = [[float(v).hex() for v in a] for a in (requant.bias, requant.scale, requant.offset, requant.multiplier)]
+    return [
+        (words, a, *f, requant.zero_point, 0, 255, o)
+        for a, f, o in zip(accs.tolist(), zip(*floats, strict=True), out.tolist(), strict=True)
+    ]
 
 
 def torch_linear(engine, x, zx, sx, weight, bias, sy, zero):

@@ -13,12 +13,11 @@ class Definition:
     """One define-fun of a script; ``terms`` are its arguments as constants of their sorts, ``term`` is its value."""
 
     def __init__(self, script, name):
-        parameters = re.search(rf"\(define-fun {re.escape(name)}\s+\(((?:\(.*?\)\s*)*)\)", script, re.DOTALL)[1]
-        self.sorts = dict(re.findall(r"\((\S+) (\w+)\)", parameters))
-        consts = "".join(f"(declare-const {p} {s})" for p, s in self.sorts.items())
-        parsed = z3.parse_smt2_string(f"{script}\n{consts}\n(assert (= ({name} {' '.join(self.sorts)}) ({name} {' '.join(self.sorts)})))\n"
-                                      f"(define-fun value () Acc ({name} {' '.join(self.sorts)}))\n"
-                                      f"(declare-const result Acc)(assert (= result value))")  # fmt: skip
+        signature = re.search(rf"\(define-fun {re.escape(name)}\s+\(((?:\(.*?\)\s*)*)\) (\w+)", script, re.DOTALL)
+        self.sorts = dict(re.findall(r"\((\S+) (\w+)\)", signature[1]))
+        consts = "".join(f"(declare-const {p} {s})\n" for p, s in self.sorts.items())
+        result = f"(declare-const result {signature[2]})\n(assert (= result ({name} {' '.join(self.sorts)})))"
+        parsed = z3.parse_smt2_string(f"{script}\n{consts}{result}")
         self.term = parsed[-1].arg(1)
         free = {str(t): t for t in _constants(parsed[-1])}
         self.terms = {p: free[p] for p in self.sorts if p in free}
@@ -29,7 +28,8 @@ class Definition:
         return z3.substitute(self.term, *pairs)
 
     def __call__(self, *values):
-        return z3.simplify(self.substituted(**dict(zip(self.sorts, values, strict=True)))).as_signed_long()
+        value = z3.simplify(self.substituted(**dict(zip(self.sorts, values, strict=True))))
+        return z3.is_true(value) if z3.is_bool(value) else value.as_signed_long()
 
 
 def constant(sort, value):
