@@ -3,9 +3,9 @@
 
     scripts/make_vectors.py [NAME ...]
 
-ONNX Runtime, LiteRT and PyTorch run one-layer models whose accumulators are placed on both sides of thresholds, at the ends of the output's range and around
-zero; what nobody's installed runtime computes (fixed-point networks, CMSIS-NN, rationals) comes from its formula in exact arithmetic. Our
-own code only chooses where to look and names the columns: it computes no output.
+ONNX Runtime, LiteRT and PyTorch run one-layer models whose accumulators are placed on both sides of thresholds, at the ends of the
+output's range and around zero; what nobody's installed runtime computes (fixed-point networks, CMSIS-NN, rationals) comes from its formula
+in exact arithmetic. Our own code only chooses where to look and names the columns: it computes no output.
 """
 
 import csv
@@ -17,12 +17,14 @@ import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bvverify.model import requant as rq
 from bvverify.model.float32 import fma
 from bvverify.model.staircase import Staircase
+from bvverify.model.types import Int64Array
 
 ROOT = Path(__file__).parent.parent / "encodings" / "requantisations"
 POWERS = [2.0**-1, 2.0**-3, 2.0**-7]
@@ -35,10 +37,10 @@ class Vectors:
 
     source: str
     columns: tuple[str, ...]
-    rows: list[tuple]
+    rows: list[tuple[Any, ...]]
 
 
-def accumulators(rng, requant, lo, hi, count, limit=(1 << 31) - 1):
+def accumulators(rng: np.random.Generator, requant: rq.Requant, lo: int, hi: int, count: int, limit: int = (1 << 31) - 1) -> Int64Array:
     """One int64 accumulator for each channel and each of ``count`` draws: (channels, count), within reach and ``limit``."""
     staircase = Staircase(requant, lo, hi)
     reach = rq.reach(requant)
@@ -54,7 +56,7 @@ def accumulators(rng, requant, lo, hi, count, limit=(1 << 31) - 1):
     return np.clip(out, -ends[:, None], ends[:, None])
 
 
-def cpu():
+def cpu() -> str:
     """The machine, and those of its features on which kernels depend."""
     try:
         flags = set(next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split())
@@ -66,7 +68,7 @@ def cpu():
 # ---- formulas
 
 
-def shift_half_up(rng):
+def shift_half_up(rng: np.random.Generator) -> Vectors:
     rows = []
     for shift, lo, hi in ((0, -128, 127), (1, -8, 7), (3, -32, 31), (7, 0, 127), (12, -128, 127), (30, -128, 127)):
         for acc in accumulators(rng, rq.ShiftHalfUp(shift), lo, hi, 36)[0].tolist():
@@ -75,7 +77,7 @@ def shift_half_up(rng):
     return Vectors("formula, exact rational arithmetic", ("acc", "shift", "lo", "hi", "out"), rows)
 
 
-def q31_single(rng):
+def q31_single(rng: np.random.Generator) -> Vectors:
     rows = []
     for real in (*POWERS, 1.5, 3.0, 0.003, 0.0471, 2.0**-20):
         mantissa, shift = rq.q31(real)
@@ -88,7 +90,7 @@ def q31_single(rng):
     return Vectors("formula of CMSIS-NN with single rounding, exact rational arithmetic", Q31_COLUMNS, rows)
 
 
-def rational_half_up(rng):
+def rational_half_up(rng: np.random.Generator) -> Vectors:
     rows = []
     for multiplier in (Fraction(1, 8), Fraction(1, 3), Fraction(355, 113), Fraction(1, 2), Fraction(float(np.float32(0.0123)))):
         zero = int(rng.choice([-128, -5, 0, 7]))
@@ -99,14 +101,14 @@ def rational_half_up(rng):
     return Vectors("formula, exact rational arithmetic", columns, rows)
 
 
-def floor_half_up(exact):
+def floor_half_up(exact: Fraction) -> int:
     return (exact + Fraction(1, 2)).__floor__()
 
 
 # ---- ONNX Runtime
 
 
-def float32_half_even(rng):
+def float32_half_even(rng: np.random.Generator) -> Vectors:
     import onnxruntime
 
     rows = []
@@ -124,7 +126,7 @@ def float32_half_even(rng):
     return Vectors(f"onnxruntime {onnxruntime.__version__}, CPUExecutionProvider, com.microsoft.QGemm", FLOAT_COLUMNS, rows)
 
 
-def qgemm(accs, sx, sw, sy, zero, signed):
+def qgemm(accs: Int64Array, sx: Any, sw: Any, sy: Any, zero: int, signed: bool) -> Int64Array:
     """ONNX Runtime's outputs for those accumulators: the bias of each output makes up what one product (2 * 3) leaves."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -149,15 +151,15 @@ def qgemm(accs, sx, sw, sy, zero, signed):
 # ---- LiteRT
 
 
-def q31_double(rng):
+def q31_double(rng: np.random.Generator) -> Vectors:
     return litert_convolutions(rng, rq.Q31Double, "BUILTIN_REF", "reference kernels")
 
 
-def q31_half_up(rng):
+def q31_half_up(rng: np.random.Generator) -> Vectors:
     return litert_convolutions(rng, rq.Q31HalfUp, "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "optimised kernels (ruy)")
 
 
-def litert_convolutions(rng, family, resolver, words):
+def litert_convolutions(rng: np.random.Generator, family: type, resolver: Any, words: str) -> Vectors:
     """1x1 convolutions with a weight scale for each channel: the bias places the accumulator."""
     from ai_edge_litert.interpreter import OpResolverType
 
@@ -184,7 +186,7 @@ def litert_convolutions(rng, family, resolver, words):
     return Vectors(f"{litert_version()}, {resolver}: {words}, CONV_2D", Q31_COLUMNS, rows)
 
 
-def float64_away(rng):
+def float64_away(rng: np.random.Generator) -> Vectors:
     from ai_edge_litert.interpreter import OpResolverType
 
     rows = []
@@ -199,13 +201,13 @@ def float64_away(rng):
     return Vectors(f"{litert_version()}, BUILTIN_REF: reference kernels, FULLY_CONNECTED", FLOAT_COLUMNS, rows)
 
 
-def litert_version():
+def litert_version() -> str:
     from importlib.metadata import version
 
     return f"ai-edge-litert {version('ai-edge-litert')}"
 
 
-def litert(operator, accs, sx, sw, sy, zero, resolver):
+def litert(operator: str, accs: Int64Array, sx: Any, sw: Any, sy: Any, zero: int, resolver: Any) -> Int64Array:
     """LiteRT's int8 outputs: an input of one value (2 above its zero point), weights of 3, and biases that make up the rest."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -218,7 +220,7 @@ def litert(operator, accs, sx, sw, sy, zero, resolver):
     return interpreter.get_tensor(y["index"]).reshape(-1).astype(np.int64)
 
 
-def one_layer(operator, bias, sx, sw, sy, zero):
+def one_layer(operator: str, bias: Any, sx: Any, sw: Any, sy: Any, zero: int) -> bytes:
     """A .tflite file of one operator, written through the schema: input zero point 10, all weights 3."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -227,7 +229,7 @@ def one_layer(operator, bias, sx, sw, sy, zero):
     buffers = [schema.BufferT()]
     tensors = []
 
-    def tensor(name, shape, kind, scale, zero_point, data=None):
+    def tensor(name: str, shape: list[int], kind: int, scale: Any, zero_point: int, data: Any = None) -> None:
         made = schema.TensorT()
         made.name, made.shape, made.type = name, shape, kind
         made.quantization = schema.QuantizationParametersT()
@@ -264,7 +266,7 @@ def one_layer(operator, bias, sx, sw, sy, zero):
 # ---- PyTorch
 
 
-def qnnpack(rng):
+def qnnpack(rng: np.random.Generator) -> Vectors:
     import torch
 
     rows = []
@@ -282,7 +284,7 @@ def qnnpack(rng):
     return Vectors(f"torch {torch.__version__}, engine qnnpack, torch.ops.quantized.linear", FLOAT_COLUMNS, rows)
 
 
-def fbgemm(rng):
+def fbgemm(rng: np.random.Generator) -> Vectors:
     """Random channels near thresholds, and channels where one unit in the last place of the float32 sum decides the output."""
     import torch
 
@@ -309,7 +311,7 @@ def fbgemm(rng):
     return Vectors(f"torch {torch.__version__}, engine fbgemm, torch.ops.quantized.linear", columns, rows)
 
 
-def decided_by_one_ulp(rng, scale, multiplier, per_channel):
+def decided_by_one_ulp(rng: np.random.Generator, scale: Any, multiplier: Any, per_channel: bool) -> tuple[Int64Array, Any]:
     """Pairs of an accumulator and a float32 bias for which the next float32 sum on one side would give another output.
 
     Where product and sum are rounded together, half of the pairs are such that rounding them apart would give another output.
@@ -333,7 +335,7 @@ FBGEMM_INPUTS = 40
 """So many inputs 63 above the zero point, and one 1 above it, reach every accumulator that is asked for."""
 
 
-def fbgemm_rows(requant, accs, sx, sw, sy):
+def fbgemm_rows(requant: rq.Fbgemm, accs: Int64Array, sx: Any, sw: Any, sy: Any) -> list[tuple[Any, ...]]:
     """Rows for one accumulator a channel; it comes from products, since the bias is a real number here."""
     import torch
 
@@ -360,7 +362,7 @@ def fbgemm_rows(requant, accs, sx, sw, sy):
     ]
 
 
-def torch_linear(engine, x, zx, sx, weight, bias, sy, zero):
+def torch_linear(engine: str, x: Any, zx: int, sx: Any, weight: Any, bias: Any, sy: Any, zero: int) -> Int64Array:
     import torch
 
     before = torch.backends.quantized.engine
@@ -382,7 +384,7 @@ MAKERS = {
 }  # fmt: skip
 
 
-def text(name, made):
+def text(name: str, made: Vectors) -> str:
     """The file: provenance in comment lines, a header, the rows in order and each once."""
     out = io.StringIO()
     out.write(f"# {name}: outputs from {made.source}\n")
@@ -394,7 +396,7 @@ def text(name, made):
     return out.getvalue()
 
 
-def main():
+def main() -> None:
     unknown = [name for name in sys.argv[1:] if name not in MAKERS]
     if unknown:
         sys.exit(f"there is no requantisation {unknown[0]}; there are {', '.join(MAKERS)}")

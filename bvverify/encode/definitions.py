@@ -1,7 +1,7 @@
 """The normative definitions of ``encodings/``: SMT-LIB 2 text, with what it uses in front.
 
-A definition names the files that it needs in its first lines, ``; uses: FILE, FILE`` (paths below ``encodings/``). The folder is shipped in the
-wheel as ``bvverify/_encodings``; in a checkout it stands beside the package.
+A definition names the files that it needs in its first lines, ``; uses: FILE, FILE`` (paths below ``encodings/``). The folder is shipped in
+the wheel as ``bvverify/_encodings``; in a checkout it stands beside the package.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def closure(paths: Iterable[str]) -> list[str]:
 def at_width(text: str, acc_bits: int) -> str:
     """Definitions with accumulators of ``acc_bits`` bits, products of twice and exact rationals of four times as many.
 
-    The fraction bits of a fixed-point multiplier follow (``acc_bits - 1``). Proofs that are out of reach at 32 bits are tried at small
-    widths, and an accumulator that needs more than 32 bits gets them. What is in floating point stays as it is: those widths are IEEE 754's.
+    The fraction bits of a fixed-point multiplier follow (``acc_bits - 1``). Proofs that are out of reach at 32 bits are tried at
+    small widths, and an accumulator that needs more than 32 bits gets them. Floating point keeps the widths of IEEE 754.
     """
     new = {ACC_BITS: acc_bits, WIDE_BITS: 2 * acc_bits, EXACT_BITS: 4 * acc_bits}
 
