@@ -56,7 +56,7 @@ def vectors(name):
     """The rows of a requantisation's file as dicts, integers and floats parsed; and its comment lines."""
     lines = definitions.read(f"requantisations/{name}/vectors.csv").splitlines()
     comments = [line for line in lines if line.startswith("#")]
-    rows = [{k: _parsed(v) for k, v in row.items()} for row in csv.DictReader(lines[len(comments) :])]
+    rows = [{k: parsed(v) for k, v in row.items()} for row in csv.DictReader(lines[len(comments) :])]
     return rows, comments
 
 
@@ -70,7 +70,7 @@ def arguments(name, row):
     return "fbgemm-per-tensor", (row["acc"], row["bias"], row["offset"], *tail)
 
 
-def _parsed(text):
+def parsed(text):
     if "0x" in text:
         return float.fromhex(text)
     return int(text) if text.lstrip("-").isdigit() else text

@@ -151,3 +151,14 @@ def test_every_requantisation_has_a_folder_with_all_three_files():
 
 def test_no_module_lives_among_the_definitions():
     assert not list(definitions.root().glob("**/*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_worked_by_hand(name):
+    lines = [line.strip() for line in definitions.read(f"requantisations/{name}/README.md").splitlines()]
+    examples = [line.removeprefix("example: ") for line in lines if line.startswith("example: ")]
+    assert examples
+    for example in examples:
+        row = {k: defs.parsed(v) for k, v in (pair.split("=") for pair in example.split())}
+        assert list(row) == list(defs.vectors(name)[0][0])
+        assert list(mismatches(name, [row])) == []
