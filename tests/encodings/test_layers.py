@@ -1,17 +1,32 @@
 """The layers' definitions on their fixed shapes, against ``run`` and against plain integers; and a mutant of each."""
 
+from fractions import Fraction
+
 import definitions_in_z3 as defs
 import numpy as np
 import pytest
 
 from bvverify.encode import definitions
+from bvverify.model import requant as rq
 from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, FmaAdd, Lookup, MaxPool, SequentialFloat32, SumThenRequantise, Window
 from bvverify.model.requant import ShiftHalfUp
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import frozen_array
 from bvverify.run import interpreter
 
-LAYERS = ("dense", "convolution", "max-pool", "avg-pool", "add", "clamp", "table", "saturating-pairs", "argmax")
+LAYERS = (
+    "dense",
+    "convolution",
+    "max-pool",
+    "avg-pool",
+    "add",
+    "add-tflite",
+    "add-xnnpack",
+    "clamp",
+    "table",
+    "saturating-pairs",
+    "argmax",
+)
 IDENTITY = Staircase(ShiftHalfUp(0), -(1 << 13), 1 << 13)
 F32 = np.float32
 
@@ -67,6 +82,36 @@ def add(rng):
     return "add-fma", (a, b, ra, rb, offset, -128, 127), interpreter.evaluate(op, [np.array([[a]]), np.array([[b]])])
 
 
+def add_shift(rng):
+    a, b, za, zb, zero = (int(v) for v in rng.integers(-128, 128, 5))
+    shift = int(rng.integers(13, 21))
+    ma, mb = (int(v) for v in rng.integers(1, 1 << shift, 2))
+    bias = (1 << (shift - 1)) - ma * za - mb * zb
+    exact = Fraction(ma * (a - za) + mb * (b - zb), 1 << shift)
+    out = min(max((exact + Fraction(1, 2)).__floor__() + zero, -128), 127)
+    return "add-shift", (a, b, ma, mb, bias, shift, zero, -128, 127), out
+
+
+def add_q31(rng, family, name):
+    """The three roundings by ``apply``, which has vectors of its own."""
+    a, b, za, zb, zero = (int(v) for v in rng.integers(-128, 128, 5))
+    qa, qb, qo = rq.q31(rng.choice([0.5, 0.3])), rq.q31(rng.choice([0.5, 0.17])), rq.q31(rng.choice([1.0, 0.7]) * 2.0**-19)
+
+    def times(x, q, zero=0, lo=-(1 << 31), hi=(1 << 31) - 1):
+        return int(rq.apply(family(np.array(q[:1]), np.array(q[1:]), zero), np.array([[x]]), lo, hi)[0, 0])
+
+    total = times((a - za) << 20, qa) + times((b - zb) << 20, qb)
+    return name, (a, b, za, zb, *qa, *qb, *qo, zero, -128, 127), times(total, qo, zero, -128, 127)
+
+
+def add_q31_double(rng):
+    return add_q31(rng, rq.Q31Double, "add-q31-double")
+
+
+def add_q31_single(rng):
+    return add_q31(rng, rq.Q31Single, "add-q31-single")
+
+
 def clamp(rng):
     x, lo = (int(v) for v in rng.integers(-128, 128, 2))
     hi = int(rng.integers(lo, 128))
@@ -104,6 +149,9 @@ CASES = [
     ("avg-pool", window_sum, "(bvsub x11 input-zero)", "x11"),
     ("avg-pool", float_mean, "fp.to_sbv 32) RNE", "fp.to_sbv 32) RNA"),
     ("add", add, "fp.to_sbv 32) RNE", "fp.to_sbv 32) RNA"),
+    ("add-xnnpack", add_shift, "(bvashr (bvadd bias", "(bvlshr (bvadd bias"),
+    ("add-tflite", add_q31_double, "(bvshl (bvsub x x-zero) (_ bv20 32))", "(bvshl (bvsub x x-zero) (_ bv19 32))"),
+    ("add-tflite", add_q31_single, "(lifted b b-zero)", "(lifted b a-zero)"),
     ("clamp", clamp, "(ite (bvslt x (widen lo)) lo", "(ite (bvult x (widen lo)) lo"),
     ("table", table, "(_ bv3 32)", "(_ bv2 32)"),
     ("saturating-pairs", saturating_pairs, "(_ bv32767 32)", "(_ bv65535 32)"),
