@@ -12,6 +12,8 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
+from bvverify.errors import InputError
+
 _INDEXED = re.compile(r"\(_ (?P<kind>BitVec |fp\.to_sbv |sign_extend |extract |bv)(?:(?P<value>\d+) )?(?P<width>\d+)\)")
 _USES = re.compile(r"^; uses: (.+)$", re.MULTILINE)
 
@@ -27,7 +29,7 @@ def root() -> Traversable:
         return shipped
     checkout = package / ".." / "encodings"
     if not checkout.is_dir():
-        raise FileNotFoundError("the definitions (encodings/) are neither in the installed package nor beside it; install bvverify again")
+        raise InputError("encodings/: the definitions are neither in the installed package nor beside it; install bvverify again")
     return checkout
 
 

@@ -14,8 +14,8 @@ from bvverify.model.query import Query
 def to_dimacs(query: Query, bounds: Bounds) -> str:
     """The clauses: satisfiable exactly when an input of the box violates the property.
 
-    A comment ``c VARIABLE in<i>.<b>`` names the variable that holds bit b (0 is the lowest) of input i, two's complement, at the width that
-    the last comments give; an input of one value has no variable, and a bit that no comment names takes any value.
+    A comment ``c in<i>: BITS`` says how wide input i is, two's complement, and a comment ``c VARIABLE in<i>.<b>`` which variable holds its
+    bit b (0 is the lowest); an input of one value has no variable, and a bit that no comment names takes any value.
     """
     encoding = encode(query, bounds)
     free = [(i, value.term) for i, value in enumerate(encoding.tensors[0].flat) if not value.constant]
