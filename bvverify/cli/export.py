@@ -17,6 +17,7 @@ class Format(StrEnum):
     """What a question can be written as."""
 
     SMT2 = "smt2"
+    DIMACS = "dimacs"
 
 
 def command(
@@ -24,7 +25,7 @@ def command(
     property_file: Annotated[
         Path | None, typer.Argument(metavar="[PROPERTY.vnnlib]", show_default=False, help="Or --input and --radius.")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="smt2: SMT-LIB 2, QF_BV.")] = Format.SMT2,
+    form: Annotated[Format, typer.Option("--format", help="smt2: SMT-LIB 2 on the normative definitions; dimacs: clauses.")] = Format.SMT2,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to [default: stdout].")] = None,
     case: Annotated[int | None, typer.Option("--case", metavar="K", help="Which box, where a property file has several.")] = None,
     source: o.MaybeInput = None,
@@ -34,15 +35,17 @@ def command(
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
 ) -> int:
-    """Write the question as SMT-LIB 2.
+    """Write the question for other solvers, as SMT-LIB 2 or as clauses.
 
-    The script, for any bit-vector solver, is satisfiable exactly when an input of the box violates the property: unsat
-    means verified. Nothing is decided here.
+    What is written is satisfiable exactly when an input of the box violates the property: unsat means verified. Nothing is
+    decided here. SMT-LIB 2 stands on the definitions of encodings/, at the hardware's width, with a name for every element
+    of every tensor; clauses (DIMACS) come from the encoding that bvverify itself solves.
 
     Example: bvverify export model.onnx --input test.npz::7 --radius 2 --format smt2 --output question.smt2
 
     Exit codes: 0 written, 1 usage, 2 unreadable or unsupported input, 6 internal error.
     """
+    from bvverify.bounds import interval
     from bvverify.cli import question
     from bvverify.cli.output import check_writable, emit, write
     from bvverify.errors import UsageError
@@ -55,12 +58,16 @@ def command(
     if case is not None and not 0 <= case < cases:
         raise UsageError(f"--case {case}: there are {cases} boxes, counted from 0")
     query = asked.queries[case or 0]
+    bounds = interval.propagate(query.network, query.box)
     match form:
         case Format.SMT2:
-            from bvverify.bounds import interval
-            from bvverify.encode.smt2 import to_smt2
+            from bvverify.encode.normative import to_smt2
 
-            script = to_smt2(query, interval.propagate(query.network, query.box))
+            script = to_smt2(query, bounds)
+        case Format.DIMACS:
+            from bvverify.encode.dimacs import to_dimacs
+
+            script = to_dimacs(query, bounds)
     if output is None:
         emit(script.rstrip("\n"))
     else:

@@ -1,4 +1,7 @@
-"""A question as an SMT-LIB 2 script that any bit-vector solver can read."""
+"""The optimised encoding as an SMT-LIB 2 script, in Z3's own rendering: what the solver was asked, to the letter.
+
+The script for a reader, on top of the normative definitions, is ``bvverify.encode.normative``.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,9 @@ from typing import Any
 
 import z3
 
-from bvverify.bounds.interval import Bounds
-from bvverify.encode.network import Encoding, encode
+from bvverify.encode.network import Encoding
 from bvverify.model.ops import AvgPool, SequentialFloat32
 from bvverify.model.query import Query
-
-
-def to_smt2(query: Query, bounds: Bounds) -> str:
-    """The script: satisfiable exactly when an input of the box violates the property."""
-    return script(query, encode(query, bounds))
 
 
 def script(query: Query, encoding: Encoding) -> str:

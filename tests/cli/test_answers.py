@@ -156,6 +156,19 @@ def test_export_writes_smt_lib(cli, mlp, images, tmp_path):
     assert written.read_text().split() == printed.out.split()
 
 
+def test_export_stands_on_the_definitions(cli, cnn, images):
+    script = cli("export", cnn, "--input", f"{images}::7", "--radius", 1).out
+    assert "; ---- encodings/requantisations/float32-half-even/definition.smt2" in script
+    assert "(define-fun t1." in script
+
+
+def test_export_writes_clauses(cli, mlp, images):
+    outcome = cli("export", mlp, "--input", f"{images}::7", "--radius", 0, "--format", "dimacs")
+    assert (outcome.code, outcome.err) == (0, "")
+    # One input and its class: nothing is left to decide, and the formula is false.
+    assert outcome.out.splitlines()[-3:] == ["p cnf 1 2", "1 0", "-1 0"]
+
+
 def test_the_verdict_survives_a_reader_that_leaves(mlp, images):
     command = [sys.executable, "-m", "bvverify.cli", "robust", mlp, "--input", f"{images}::0", "--radius", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -7,7 +7,7 @@ import z3
 
 from bvverify.bounds import interval
 from bvverify.encode.network import encode
-from bvverify.encode.smt2 import to_smt2
+from bvverify.encode.smt2 import script
 from bvverify.encode.staircase import requantise
 from bvverify.encode.values import Value
 from bvverify.model.query import Property, Query
@@ -53,8 +53,8 @@ def test_the_comparator_tree_is_the_staircase(requant):
 def test_a_script_reads_back_and_says_the_same():
     for seed in range(8):
         query, violated = random_networks.question(seed, ["dense", "max"])
-        script = to_smt2(query, interval.propagate(query.network, query.box))
-        assert "(check-sat)" in script
+        text = script(query, encode(query, interval.propagate(query.network, query.box)))
+        assert "(check-sat)" in text
         solver = z3.Solver()
-        solver.from_string(script)
+        solver.from_string(text)
         assert solver.check() == (z3.sat if violated else z3.unsat)
