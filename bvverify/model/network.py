@@ -51,11 +51,13 @@ class Output:
     """The network's output tensor (an index), and the dequantiser behind it when the model's file ends in float.
 
     A dequantiser is ONNX DequantizeLinear: ``fl((q - zero_point) * scale)``. ``file_shape`` is declared as for ``Input``.
+    ``stripped`` names an operator of the file behind this tensor that was left off (a final SOFTMAX): verdicts are about what it reads.
     """
 
     tensor: int
     file_shape: tuple[int, ...]
     dequantiser: Quantisation | None = None
+    stripped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
