@@ -227,7 +227,7 @@ def rounded_sum(op: Add, a: Int64Array, b: Int64Array) -> Int64Array:
 
 def _by_q31(x: Int64Array, q: tuple[int, int], single: bool) -> Int64Array:
     """``x`` times a Q31 multiplier of shift at most 0: one rounding, half up; or two, the second half away from zero."""
-    (mantissa, shift), product = q, x * q[0]
+    product, shift = x * q[0], q[1]
     if single:
         # Half up in the last place: floor((2p + 2^t) / 2^(t+1)).
         return (product // (1 << min(30 - shift, 62)) + 1) // 2

@@ -1,8 +1,9 @@
 """The rounded sum of two tensors, exactly.
 
 ONNX Runtime adds with two float32 fused multiply-adds, TFLite's built-in kernels with three multiplies that round twice each, which no
-integer comparison need reproduce: two pairs with the same exact sum may round apart. The encoding compares the integer ``ma*a + mb*b`` (the multipliers scaled to some 30 bits) with thresholds, and names every
-pair of values for which that is wrong: there are few, often none, and all pairs are tried when the formula is built.
+integer comparison need reproduce: two pairs with the same exact sum may round apart. The encoding compares the integer ``ma*a + mb*b``
+(the multipliers scaled to some 30 bits) with thresholds, and names every pair of values for which that is wrong: there are few, often
+none, and all pairs are tried when the formula is built.
 """
 
 from __future__ import annotations

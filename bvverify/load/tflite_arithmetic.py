@@ -1,0 +1,107 @@
+"""Whose arithmetic an operator of a .tflite file is computed in: requantisations, additions, means and activation ranges by profile.
+
+Measured against LiteRT 2.3 on x86-64 (``tests/differential/test_litert.py``); CMSIS-NN's are read from its sources. ``M`` is the float64
+``sx * sw / sy`` of float32 scales, ``F`` the same with ``sx * sw`` rounded to float32 first.
+
+=================  ================  =================================================  =================  =============
+operator           tflite-reference  tflite-optimised                                   tflite-xnnpack     cmsis-nn
+=================  ================  =================================================  =================  =============
+FULLY_CONNECTED    float64-away      q31-half-up, of F where there is one scale         float32-half-even  q31-double, F
+CONV_2D            q31-double        q31-half-up                                        float32-half-even  q31-double
+DEPTHWISE_CONV_2D  q31-double        q31-half-up in whole blocks of 8, then q31-double  float32-half-even  q31-double
+ADD                3 x q31-double    3 x q31-double                                     a rounding shift   3 x q31-double
+=================  ================  =================================================  =================  =============
+
+CMSIS-NN uses ``q31-single`` throughout where single rounding is switched on, and F where a FULLY_CONNECTED has one scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import numpy as np
+
+from bvverify.load.profile import CmsisNn, TfLite
+from bvverify.model.ops import AddRule, Q31Add, ShiftAdd
+from bvverify.model.requant import ByChannel, Float32HalfEven, Float64Away, Q31Double, Q31HalfUp, Q31Single, Requant, q31
+from bvverify.model.types import Float32Array, Quantisation
+
+Runtime = TfLite | CmsisNn
+_BLOCK = 8
+"""Channels that the optimised depthwise kernel takes at a time."""
+
+
+def product(runtime: Runtime, kind: str, x: Quantisation, weight_scale: Float32Array, y: Quantisation) -> Requant:
+    """The requantisation of a FULLY_CONNECTED, CONV_2D or DEPTHWISE_CONV_2D; ``weight_scale`` is (1,) or (channels,)."""
+    sx, sy, sw = np.float32(x.scale), np.float32(y.scale), weight_scale.astype(np.float32)
+    exact = np.float64(sx) * sw.astype(np.float64) / np.float64(sy)
+    rounded = (sx * sw).astype(np.float64) / np.float64(sy)
+    one_scale = kind == "FULLY_CONNECTED" and len(sw) == 1
+    match runtime:
+        case CmsisNn(single_rounding=single):
+            return _q31(Q31Single if single else Q31Double, rounded if one_scale else exact, y.zero_point)
+        case TfLite(mode="xnnpack"):
+            return Float32HalfEven(sx * sw / sy, y.zero_point)
+        case TfLite(mode="reference"):
+            return Float64Away(exact, y.zero_point) if kind == "FULLY_CONNECTED" else _q31(Q31Double, exact, y.zero_point)
+        case TfLite():
+            if kind != "DEPTHWISE_CONV_2D":
+                return _q31(Q31HalfUp, rounded if one_scale else exact, y.zero_point)
+            whole = len(sw) // _BLOCK * _BLOCK
+            blocks, rest = _q31(Q31HalfUp, exact[:whole], y.zero_point), _q31(Q31Double, exact[whole:], y.zero_point)
+            return blocks if whole == len(sw) else ByChannel((blocks, rest)) if whole else rest
+        case _:
+            assert_never(runtime)
+
+
+def addition(runtime: Runtime, a: Quantisation, b: Quantisation, y: Quantisation) -> AddRule:
+    """The rule of an ADD; ``ValueError`` where XNNPACK's multipliers would leave their range."""
+    match runtime:
+        case TfLite(mode="xnnpack"):
+            ra, rb = (np.float32(s.scale) / np.float32(y.scale) for s in (a, b))
+            shift = 20 - (int(np.frexp(max(ra, rb))[1]) - 1)
+            if not 13 <= shift <= 30:
+                raise ValueError(f"the largest ratio of an input's scale to the output's is {max(ra, rb)}; XNNPACK takes 2^-10 to 2^8")
+            ma, mb = (int(np.rint(np.ldexp(r, shift))) for r in (ra, rb))
+            bias = (1 << (shift - 1)) - ma * a.zero_point - mb * b.zero_point
+            return ShiftAdd(ma, mb, bias, shift, y.zero_point)
+        case TfLite() | CmsisNn():
+            twice = 2 * max(a.scale, b.scale)
+            out = twice / ((1 << 20) * y.scale)
+            single = isinstance(runtime, CmsisNn) and runtime.single_rounding
+            rule = Q31Add(a.zero_point, b.zero_point, q31(a.scale / twice), q31(b.scale / twice), q31(out), y.zero_point, single)
+            if rule.qo[1] > 0:
+                raise ValueError("the output's scale is too small for the inputs' by more than 2^19")
+            return rule
+        case _:
+            assert_never(runtime)
+
+
+def mean_multiplier(count: int) -> float:
+    """The least float64 above ``1 / count``: with it ``float64-away`` is the integer mean, half away from zero.
+
+    A product with it is never below the exact mean, so that a tie reaches the half; and it is above by less than 2^-50 of it, where the
+    next mean below a tie lacks ``1 / count``.
+    """
+    return float(np.nextafter(1.0 / count, np.inf))
+
+
+def activation(runtime: Runtime, name: str, y: Quantisation, lo: int, hi: int) -> tuple[int, int]:
+    """``[lo, hi]`` narrowed by a fused activation; ``ValueError`` for one that is no clamp."""
+    half_even = runtime == TfLite("xnnpack")
+
+    def at(real: float) -> int:
+        scaled = np.float32(real) / np.float32(y.scale)
+        away = np.copysign(np.floor(np.abs(np.float64(scaled)) + 0.5), scaled)
+        return int(np.clip(np.rint(scaled) if half_even else away, -(1 << 20), 1 << 20)) + y.zero_point
+
+    ends: dict[str, tuple[Any, Any]] = {"NONE": (lo, hi), "RELU": (0.0, hi), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
+    if name not in ends:
+        raise ValueError(f"the fused activation {name} is not supported; bvverify takes NONE, RELU, RELU6 and RELU_N1_TO_1")
+    low, high = (at(end) if isinstance(end, float) else end for end in ends[name])
+    return min(max(lo, low), hi), max(min(hi, high), lo)
+
+
+def _q31(kind: type[Q31Double] | type[Q31HalfUp] | type[Q31Single], real: Any, zero_point: int) -> Q31Double | Q31HalfUp | Q31Single:
+    parts = np.array([q31(float(m)) for m in real], np.int64).reshape(-1, 2)
+    return kind(parts[:, 0], parts[:, 1], zero_point)
