@@ -1,7 +1,7 @@
 """Whose arithmetic an operator of a .tflite file is computed in: requantisations, additions, means and activation ranges by profile.
 
-Measured against LiteRT 2.3 on x86-64 (``tests/differential/test_litert.py``); CMSIS-NN's are read from its sources. ``M`` is the float64
-``sx * sw / sy`` of float32 scales, ``F`` the same with ``sx * sw`` rounded to float32 first.
+Measured against LiteRT 2.3 on x86-64 (``tests/differential/test_litert.py``; its kernels for ARM may round otherwise); CMSIS-NN's follow
+its sources. ``M`` is the float64 ``sx * sw / sy`` of float32 scales, ``F`` the same with ``sx * sw`` rounded to float32 first.
 
 =================  ================  =================================================  =================  =============
 operator           tflite-reference  tflite-optimised                                   tflite-xnnpack     cmsis-nn
@@ -41,7 +41,10 @@ def product(runtime: Runtime, kind: str, x: Quantisation, weight_scale: Float32A
         case CmsisNn(single_rounding=single):
             return _q31(Q31Single if single else Q31Double, rounded if one_scale else exact, y.zero_point)
         case TfLite(mode="xnnpack"):
-            return Float32HalfEven(sx * sw / sy, y.zero_point)
+            multiplier = sx * sw / sy
+            if not ((multiplier >= 2.0**-32) & (multiplier < 256)).all():
+                raise ValueError("sx * sw / sy leaves the range of XNNPACK, 2^-32 to 2^8, so that other kernels would compute it")
+            return Float32HalfEven(multiplier, y.zero_point)
         case TfLite(mode="reference"):
             return Float64Away(exact, y.zero_point) if kind == "FULLY_CONNECTED" else _q31(Q31Double, exact, y.zero_point)
         case TfLite():
@@ -60,8 +63,8 @@ def addition(runtime: Runtime, a: Quantisation, b: Quantisation, y: Quantisation
         case TfLite(mode="xnnpack"):
             ra, rb = (np.float32(s.scale) / np.float32(y.scale) for s in (a, b))
             shift = 20 - (int(np.frexp(max(ra, rb))[1]) - 1)
-            if not 13 <= shift <= 30:
-                raise ValueError(f"the largest ratio of an input's scale to the output's is {max(ra, rb)}; XNNPACK takes 2^-10 to 2^8")
+            if not (min(ra, rb) >= 2.0**-10 and max(ra, rb) < 256):
+                raise ValueError(f"a ratio of {ra} or {rb} of scales leaves the range of XNNPACK, 2^-10 to 2^8")
             ma, mb = (int(np.rint(np.ldexp(r, shift))) for r in (ra, rb))
             bias = (1 << (shift - 1)) - ma * a.zero_point - mb * b.zero_point
             return ShiftAdd(ma, mb, bias, shift, y.zero_point)
@@ -86,14 +89,18 @@ def mean_multiplier(count: int) -> float:
     return float(np.nextafter(1.0 / count, np.inf))
 
 
-def activation(runtime: Runtime, name: str, y: Quantisation, lo: int, hi: int) -> tuple[int, int]:
-    """``[lo, hi]`` narrowed by a fused activation; ``ValueError`` for one that is no clamp."""
-    half_even = runtime == TfLite("xnnpack")
+def activation(runtime: Runtime, kind: str, name: str, y: Quantisation, lo: int, hi: int) -> tuple[int, int]:
+    """``[lo, hi]`` narrowed by the activation that is fused into an operator of ``kind``; ``ValueError`` for one that is no clamp."""
+    # The delegate leaves averages to the built-in kernels.
+    delegated = runtime == TfLite("xnnpack") and kind != "AVERAGE_POOL_2D"
 
     def at(real: float) -> int:
         scaled = np.float32(real) / np.float32(y.scale)
+        if delegated:
+            # XNNPACK adds the zero point before it rounds, half to even.
+            return int(np.rint(np.clip(scaled + np.float32(y.zero_point), np.float32(lo), np.float32(hi))))
         away = np.copysign(np.floor(np.abs(np.float64(scaled)) + 0.5), scaled)
-        return int(np.clip(np.rint(scaled) if half_even else away, -(1 << 20), 1 << 20)) + y.zero_point
+        return int(np.clip(away + y.zero_point, lo, hi))
 
     ends: dict[str, tuple[Any, Any]] = {"NONE": (lo, hi), "RELU": (0.0, hi), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
     if name not in ends:

@@ -35,10 +35,11 @@ class TfTensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """An operator: its place in the file, the schema's name of it, tensors that it reads (-1: left out) and makes, its options."""
+    """An operator: its place in the file, the schema's name and version of it, what it reads (-1: left out) and makes, its options."""
 
     number: int
     kind: str
+    version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: dict[str, Any]
@@ -119,4 +120,4 @@ def _node(s: Any, model: Any, number: int, o: Any) -> Node:
         kind = f"CUSTOM {(code.customCode or b'').decode(errors='replace')}"
     options = {} if o.builtinOptions is None else dict(vars(o.builtinOptions))
     inputs, outputs = (tuple(int(i) for i in ([] if end is None else end)) for end in (o.inputs, o.outputs))
-    return Node(number, kind, inputs, outputs, options, o.builtinOptions)
+    return Node(number, kind, int(code.version), inputs, outputs, options, o.builtinOptions)

@@ -163,7 +163,7 @@ HANDLERS: dict[str, Callable[[Reader, Node], Value]] = {
     "AVERAGE_POOL_2D": average_pool,
     "MAX_POOL_2D": max_pool,
     "RESHAPE": reshape,
-    **dict.fromkeys(("LOGISTIC", "TANH", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "HARD_SWISH", "GELU", "ELU", "QUANTIZE"), unary),
+    **dict.fromkeys(("LOGISTIC", "TANH", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "HARD_SWISH", "GELU", "QUANTIZE"), unary),
 }
 
 
@@ -182,6 +182,8 @@ def _weight(r: Reader, node: Node, rank: int, axis: int) -> tuple[Int64Array, Fl
 
 def _bias(r: Reader, node: Node, channels: int) -> Int64Array:
     if not r.has(node, 2):
+        if node.kind != "FULLY_CONNECTED":
+            raise r.unsupported(node, "it has no bias, and LiteRT's int8 convolutions need one: give it zeros")
         return np.zeros(channels, np.int64)
     bias = r.constant(node, 2, "INT32")
     if bias.shape != (channels,):
@@ -196,7 +198,7 @@ def _staircase(r: Reader, node: Node, x: Quantisation, scale: Float32Array, y: Q
 def _activation(r: Reader, node: Node, y: Quantisation) -> tuple[int, int]:
     kinds = {v: k for k, v in vars(schema(r.path).ActivationFunctionType).items() if not k.startswith("_")}
     name = kinds.get(node.options.get("fusedActivationFunction", 0), "of an unknown code")
-    return arithmetic.activation(r.runtime, name, y, INT8.lo, INT8.hi)
+    return arithmetic.activation(r.runtime, node.kind, name, y, INT8.lo, INT8.hi)
 
 
 def _same_meaning(r: Reader, node: Node, x: Value, y: Quantisation) -> None:

@@ -31,7 +31,7 @@ def one_operator(s: Any, node: Node, x: Quantisation, y: Quantisation) -> bytes:
     code, operator, graph, model = s.OperatorCodeT(), s.OperatorT(), s.SubGraphT(), s.ModelT()
     code.builtinCode = getattr(s.BuiltinOperator, node.kind)
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    code.version = 1 if node.kind in ("GELU", "ELU") else 2
+    code.version = node.version
     operator.inputs, operator.outputs, operator.builtinOptions = [0], [1], node.raw
     operator.builtinOptionsType = 0 if node.raw is None else getattr(s.BuiltinOptions, type(node.raw).__name__.removesuffix("T"))
     graph.tensors, graph.inputs, graph.outputs, graph.operators = [], [0], [1], [operator]
