@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bvverify.load import tflite_arithmetic as arithmetic
-from bvverify.load.profile import CmsisNn
+from bvverify.load.profile import CmsisNn, TfLite
 from bvverify.load.tflite_graph import Node, schema
 from bvverify.load.tflite_reader import Reader, Value
 from bvverify.load.tflite_table import table_of
@@ -64,8 +64,8 @@ def _convolution(
 ) -> Value:
     dilations = (int(node.options["dilationHFactor"]), int(node.options["dilationWFactor"]))
     window = _window(r, node, (weight.shape[2], weight.shape[3]), dilations, x.shape)
-    if node.kind == "DEPTHWISE_CONV_2D":
-        # One multiplier a channel: the optimised kernel rounds blocks of channels apart.
+    if node.kind == "DEPTHWISE_CONV_2D" and r.runtime == TfLite("optimised"):
+        # One multiplier a channel: this kernel rounds blocks of channels apart.
         scale = np.broadcast_to(scale, len(weight))
     op = Conv2d.of(
         str(node),

@@ -13,7 +13,7 @@ from bvverify.load.load import load
 from bvverify.run import interpreter, oracle_litert
 
 _MODES = ("tflite-reference", "tflite-optimised", "tflite-xnnpack")
-_CHANNELS = 20_000
+_OFFSETS = np.arange(-12, 13)
 
 
 def litert(args: argparse.Namespace, folder: Path) -> None:
@@ -29,7 +29,10 @@ def litert(args: argparse.Namespace, folder: Path) -> None:
             while outputs < args.accumulators:
                 rng, per_channel = np.random.default_rng(seed), seed % 4 == 0
                 path = folder / f"{mode}-{kind}-{seed}.tflite"
-                content, x = tflite_networks.at_thresholds(rng, path, kind, mode, per_channel, 500 if per_channel else _CHANNELS)
+                channels = 200 if per_channel or kind == "DEPTHWISE_CONV_2D" else 4000
+                content, x = tflite_networks.at_thresholds(rng, path, kind, mode, per_channel, channels)
+                # An input is one unit of every accumulator: the steps themselves, and what lies around them.
+                x = np.clip(x + _OFFSETS.reshape(-1, 1), -128, 127).astype(np.int8)
                 wrong, outputs = _add(wrong, outputs, _compare(path, content, mode, x))
                 seed += 1
             print(f"{mode} {kind}: {wrong} mismatches in {outputs} accumulators next to steps, {time.time() - started:.0f} s", flush=True)
