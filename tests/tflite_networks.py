@@ -119,8 +119,19 @@ def pooled(kind, q, kernel, activation):
     return w.content(entry, out)
 
 
-def softmax():
-    """A layer of ten outputs, and SOFTMAX."""
+def in_floats(q, count):
+    """QUANTIZE, a RESHAPE and DEQUANTIZE: a float row of ``count``."""
+    w = Writer()
+    entry, out = w.tensor((1, count), kind="FLOAT32"), w.tensor((1, 1, count), kind="FLOAT32")
+    x, y = w.tensor((1, count), *q), w.tensor((1, 1, count), *q)
+    w.operator("QUANTIZE", (entry,), x, version=1)
+    w.operator("RESHAPE", (x,), y, "ReshapeOptions", newShape=[1, 1, count])
+    w.operator("DEQUANTIZE", (y,), out, version=2)
+    return w.content(entry, out)
+
+
+def softmax(reals=False):
+    """A layer of ten outputs, and SOFTMAX; then DEQUANTIZE for ``reals``."""
     w = Writer()
     entry, logits, out = w.tensor((1, 10), 0.1, 3), w.tensor((1, 10), 0.2, -5), w.tensor((1, 10), 1 / 256, -128)
     rng = np.random.default_rng(0)
@@ -128,7 +139,7 @@ def softmax():
     bias = w.tensor((10,), [0.001], 0, np.zeros(10, np.int32), 0, "INT32")
     w.operator("FULLY_CONNECTED", (entry, weight, bias), logits, "FullyConnectedOptions", 4)
     w.operator("SOFTMAX", (logits,), out, "SoftmaxOptions", 2, beta=1.0)
-    return w.content(entry, out)
+    return w.content(entry, w.operator("DEQUANTIZE", (out,), w.tensor((1, 10), kind="FLOAT32"), version=2) if reals else out)
 
 
 def at_thresholds(rng, path, kind, mode, per_channel, channels=100):

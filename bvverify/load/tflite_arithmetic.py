@@ -17,6 +17,7 @@ CMSIS-NN uses ``q31-single`` throughout where single rounding is switched on, an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, assert_never
 
 import numpy as np
@@ -78,6 +79,12 @@ def addition(runtime: Runtime, a: Quantisation, b: Quantisation, y: Quantisation
             return rule
         case _:
             assert_never(runtime)
+
+
+def quantiser(runtime: Runtime, meaning: Quantisation) -> Quantisation:
+    """A QUANTIZE of float32: the reference kernel, which runs on microcontrollers too, divides and rounds half away from zero."""
+    divides = isinstance(runtime, CmsisNn) or runtime == TfLite("reference")
+    return replace(meaning, rounding="divide-half-away" if divides else "multiply-half-even")
 
 
 def mean_multiplier(count: int) -> float:

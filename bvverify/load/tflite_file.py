@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bvverify.errors import InputError, UnsupportedError
+from bvverify.load import tflite_arithmetic as arithmetic
 from bvverify.load.tflite_arithmetic import Runtime
-from bvverify.load.tflite_graph import Graph, Node, parse
+from bvverify.load.tflite_graph import Graph, Node, TfTensor, parse
 from bvverify.load.tflite_layers import HANDLERS
 from bvverify.load.tflite_reader import Reader, Value
 from bvverify.model.network import Input, Network, Output, Provenance
@@ -22,28 +23,55 @@ def load_tflite(path: Path, content: bytes, runtime: Runtime) -> Network:
     """The network of a .tflite file; ``UnsupportedError`` names the operator that is no exact integer function."""
     graph = parse(path, content)
     r = Reader(path, graph, runtime)
-    entry = graph.tensors[graph.input]
-    shape, meaning = r.meaning(entry, "its input")
-    r.tensors.append(Tensor(entry.name, shape, INT8, meaning))
-    r.values[entry.index] = Value(shape, meaning, plain=0)
-    output, stripped = graph.output, None
-    for node in _needed(graph):
-        if node.kind == "SOFTMAX" and output in node.outputs:
-            # Monotone before it rounds; what it rounds away would hide differences between logits.
-            output, stripped = r.tensor(node, 0).index, node.kind
-        elif node.kind in _SHAPES:
+    nodes, entry = _needed(graph), graph.tensors[graph.input]
+    first, quantiser = entry, None
+    if entry.kind == "FLOAT32":
+        first, nodes = _quantised_input(r, nodes)
+        quantiser = arithmetic.quantiser(runtime, r.meaning(first, "its quantised input")[1])
+    shape, meaning = r.meaning(first, "its input")
+    r.tensors.append(Tensor(first.name, shape, INT8, meaning))
+    r.values[first.index] = Value(shape, meaning, plain=0)
+    nodes, output, stripped, dequantised = _ends(r, nodes)
+    for node in nodes:
+        if node.kind in _SHAPES:
             r.constants[node.outputs[0]] = _shape_arithmetic(r, node)
         else:
             _read(r, node)
     if output not in r.values:
         raise InputError(f"{path}: no operator makes its output {graph.tensors[output].name!r}")
     value = r.values[output]
-    declared = Output(r.plain(value), (1, *value.shape), None, stripped)
+    declared = Output(r.plain(value), (1, *value.shape), value.quantisation if dequantised else None, stripped)
     provenance = Provenance(str(path), "tflite", str(runtime), hashlib.sha256(content).hexdigest())
     try:
-        return Network(Input(r.tensors[0], entry.shape), tuple(r.ops), tuple(r.tensors), declared, provenance)
+        return Network(Input(r.tensors[0], entry.shape, quantiser), tuple(r.ops), tuple(r.tensors), declared, provenance)
     except ValueError as error:
         raise UnsupportedError(f"{path}: {error}") from error
+
+
+def _quantised_input(r: Reader, nodes: list[Node]) -> tuple[TfTensor, list[Node]]:
+    """What the QUANTIZE behind a float input makes, and the other operators; the float input feeds nothing else but SHAPE."""
+    entry = r.graph.input
+    readers = [n for n in nodes if entry in n.inputs and n.kind != "SHAPE"]
+    if len(readers) != 1 or readers[0].kind != "QUANTIZE":
+        found = ", ".join(map(str, readers)) or "nothing"
+        raise UnsupportedError(f"{r.path}: its float input is read by {found}; bvverify takes one QUANTIZE there")
+    made = r.graph.tensors[readers[0].outputs[0]]
+    if made.shape != r.graph.tensors[entry].shape:
+        raise r.wrong(readers[0], "changes the shape of its input")
+    return made, [n for n in nodes if n is not readers[0]]
+
+
+def _ends(r: Reader, nodes: list[Node]) -> tuple[list[Node], int, str | None, bool]:
+    """The operators without a final DEQUANTIZE and SOFTMAX, the output before them, the name of what was left off, whether reals follow.
+
+    SOFTMAX is monotone before it rounds; what it rounds away would hide differences between logits.
+    """
+    output, dequantised = r.graph.output, False
+    if nodes and nodes[-1].kind == "DEQUANTIZE" and output in nodes[-1].outputs:
+        output, dequantised, nodes = r.tensor(nodes[-1], 0).index, True, nodes[:-1]
+    if nodes and nodes[-1].kind == "SOFTMAX" and output in nodes[-1].outputs:
+        return nodes[:-1], r.tensor(nodes[-1], 0).index, "SOFTMAX", False
+    return nodes, output, None, dequantised
 
 
 def _needed(graph: Graph) -> list[Node]:

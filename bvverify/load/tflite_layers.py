@@ -131,7 +131,8 @@ def reshape(r: Reader, node: Node) -> Value:
     if r.has(node, 1):
         wanted = [int(v) for v in r.constant(node, 1, "INT32").reshape(-1)]
     else:
-        wanted = [int(v) for v in node.options.get("newShape") or ()]
+        option = node.options.get("newShape")
+        wanted = [] if option is None else [int(v) for v in option]
     size = int(np.prod(x.shape))
     known = int(np.prod([v for v in wanted if v != -1]))
     if wanted.count(-1) == 1 and known and size % known == 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,27 +79,47 @@ def replay(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Repla
 
 @lru_cache(maxsize=4)
 def _of_file(path: str, semantics: str, stripped: bool) -> Any:
-    from pathlib import Path
-
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return interpreter(without_last_operator(content) if stripped else content, semantics, path)
+    return interpreter(_part(content, tail=False) if stripped else content, semantics, path)
 
 
-def without_last_operator(content: bytes) -> bytes:
-    """The model with the operator that makes its output left off: what that one reads is the output then."""
+def finish(network: Network, logits: AnyArray) -> AnyArray:
+    """What the operators that were left off (SOFTMAX, then perhaps DEQUANTIZE) make of the network's outputs, by LiteRT itself.
+
+    ``InputError`` where LiteRT is absent or has no mode for the profile.
+    """
+    path, semantics = network.provenance.path, network.semantics
+    if version() is None or not runs(semantics):
+        why = f"{semantics} has no runtime here" if version() else "LiteRT is absent: pip install 'bvverify[litert]'"
+        raise InputError(f"{path}: bvverify computes what the final {network.output.stripped} reads; the rest is LiteRT's, and {why}")
+    return invoke(interpreter(_part(Path(path).read_bytes(), tail=True), semantics, path), logits)
+
+
+def _part(content: bytes, *, tail: bool) -> bytes:
+    """The model up to what its final SOFTMAX reads, or from there on (``tail``)."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    graph = model.subgraphs[0]
-    last = next(o for o in graph.operators if graph.outputs[0] in list(o.outputs))
-    graph.operators = [o for o in graph.operators if o is not last]
-    graph.outputs = [last.inputs[0]]
+    graph, end = model.subgraphs[0], model.subgraphs[0].outputs[0]
+    last: list[Any] = []
+    while not last or _code(model, last[0]) != schema.BuiltinOperator.SOFTMAX:
+        last.insert(0, next(o for o in graph.operators if end in list(o.outputs)))
+        end = last[0].inputs[0]
+    if tail:
+        graph.operators, graph.inputs = last, [end]
+    else:
+        graph.operators, graph.outputs = [o for o in graph.operators if not any(o is p for p in last)], [end]
     # A signature would name a tensor that nothing makes any more.
     model.signatureDefs = None
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def _code(model: Any, operator: Any) -> int:
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode)

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import tflite_networks
 import tflite_networks as t
 
-from bvverify.errors import UnsupportedError
+from bvverify.errors import UnsupportedError, UsageError
 from bvverify.load.load import load
 from bvverify.model.ops import Conv2d, Dense
 from bvverify.run import interpreter, oracle_litert, replay
@@ -137,13 +136,40 @@ def test_a_microcontroller_is_not_asked(tmp_path):
         load(path, "cmsis-nn")
 
 
-def test_a_final_softmax_is_left_off(tmp_path):
-    content = tflite_networks.softmax()
-    got, expected = compare(tmp_path, content, "tflite-xnnpack", np.arange(-30, 30, dtype=np.int8).reshape(6, 10))
+@pytest.mark.parametrize("reals", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_final_softmax_is_left_off_and_run_asks_the_runtime_for_it(tmp_path, mode, reals):
+    content, x = t.softmax(reals), np.arange(-30, 30, dtype=np.int8).reshape(6, 10)
+    got, expected = compare(tmp_path, content, mode, x)
     assert np.array_equal(got, expected)
-    network = load(tmp_path / "m.tflite", None)
+    network = load(tmp_path / "m.tflite", mode)
     assert network.output.stripped == "SOFTMAX"
     assert isinstance(network.ops[-1], Dense)
+    whole = oracle_litert.invoke(oracle_litert.interpreter(content, mode, "m"), x)
+    assert np.array_equal(oracle_litert.finish(network, got), whole)
+    assert not np.array_equal(whole, got)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_float_ends_at_ties(tmp_path, mode):
+    """Halfway between two integers, a unit of float32 on either side, and far outside; and what replay gives the runtime comes back."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        scale, zero = t.scales(rng)
+        scale = float(np.float32(np.exp(rng.uniform(-6, 2)))) if seed % 2 else scale
+        halves = ((np.arange(-300, 300) + 0.5) * np.float64(scale)).astype(np.float32)
+        # The reference kernel overflows far out and gives the least value there; that is refused below.
+        far = [1e7, -1e7] if mode == "tflite-reference" else [1e30, -1e30]
+        x = np.concatenate([halves, np.nextafter(halves, np.float32(np.inf)), np.nextafter(halves, np.float32(-np.inf)), far])
+        got, expected = compare(tmp_path, t.in_floats((scale, zero), len(x)), mode, x[None].astype(np.float32))
+        assert np.array_equal(got, expected)
+        network = load(tmp_path / "m.tflite", mode)
+        q = rng.integers(-128, 128, (1, len(x)))
+        given = replay.file_input(network, q[0])
+        assert np.array_equal(interpreter.quantise_input(network, given), q)
+    if mode == "tflite-reference":
+        with pytest.raises(UsageError, match="overflows"):
+            interpreter.quantise_input(network, np.full(given.shape, 1e30, np.float32))
 
 
 def test_a_padded_mean_divides_by_what_lies_inside(tmp_path):
