@@ -18,7 +18,7 @@ from bvverify.model.query import Box
 from bvverify.model.types import AnyArray, Float32Array, Int64Array, QType, Quantisation
 
 _OVERFLOW = 1 << 30
-"""TFLite converts to int32 before it clamps, and adds the zero point then."""
+"""TFLite's built-in kernels convert to int32 before they clamp; its XNNPACK clamps first, and is held to the same."""
 
 
 def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
@@ -26,24 +26,29 @@ def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
 
     ``UsageError`` for values so far out that the runtime's conversion overflows.
     """
-    scale = np.float32(quantiser.scale)
+    x, scale = np.asarray(x, np.float32), np.float32(quantiser.scale)
     with np.errstate(over="ignore"):
-        match quantiser.rounding:
-            case "divide-half-even":
-                whole = np.rint(np.asarray(x, np.float32) / scale)
-            case "divide-half-away":
-                scaled = np.asarray(x, np.float32) / scale
-                if (np.abs(scaled) >= np.float32(_OVERFLOW)).any():
-                    raise UsageError(f"an input beyond {_OVERFLOW} times the quantiser's scale {scale}: its runtime overflows there")
-                # The fraction is exact; adding a half before rounding down would not be.
-                whole = np.trunc(scaled) + np.copysign(np.abs(scaled - np.trunc(scaled)) >= 0.5, scaled)
-            case "multiply-half-even":
-                whole = np.rint(np.asarray(x, np.float32) * (np.float32(1) / scale))
-            case _:
-                assert_never(quantiser.rounding)
+        scaled = x * (np.float32(1) / scale) if quantiser.rounding == "multiply-half-even" else x / scale
+    match quantiser.rounding:
+        case "divide-half-even":
+            whole = np.rint(scaled)
+        case "multiply-half-even":
+            _check_overflow(scaled)
+            whole = np.rint(scaled)
+        case "divide-half-away":
+            _check_overflow(scaled)
+            # The fraction is exact; adding a half before rounding down would not be.
+            whole = np.trunc(scaled) + np.copysign(np.abs(scaled - np.trunc(scaled)) >= 0.5, scaled)
+        case _:
+            assert_never(quantiser.rounding)
     # Clamped as floats first: beyond int64 a cast is undefined, and the ends are exact in float32.
     clamped = np.clip(whole, np.float32(qtype.lo - quantiser.zero_point), np.float32(qtype.hi - quantiser.zero_point))
     return np.asarray(clamped.astype(np.int64) + quantiser.zero_point)
+
+
+def _check_overflow(scaled: Float32Array) -> None:
+    if (np.abs(scaled) >= np.float32(_OVERFLOW)).any():
+        raise UsageError(f"an input beyond {_OVERFLOW} times the scale of the model's quantiser: TFLite's conversion overflows there")
 
 
 def dequantise(q: AnyArray, quantisation: Quantisation) -> Float32Array:
