@@ -23,6 +23,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from bvverify.load.profile import CmsisNn, TfLite
+from bvverify.model.float32 import fma
 from bvverify.model.ops import AddRule, Q31Add, ShiftAdd
 from bvverify.model.requant import ByChannel, Float32HalfEven, Float64Away, Q31Double, Q31HalfUp, Q31Single, Requant, q31
 from bvverify.model.types import Float32Array, Quantisation
@@ -82,9 +83,21 @@ def addition(runtime: Runtime, a: Quantisation, b: Quantisation, y: Quantisation
 
 
 def quantiser(runtime: Runtime, meaning: Quantisation) -> Quantisation:
-    """A QUANTIZE of float32: the reference kernel, which runs on microcontrollers too, divides and rounds half away from zero."""
+    """A QUANTIZE of float32: the reference kernel, which runs on microcontrollers too, divides and rounds half away from zero.
+
+    The optimised one does as XNNPACK in whole vectors, and as the reference in what is left over (refused by the loader).
+    """
     divides = isinstance(runtime, CmsisNn) or runtime == TfLite("reference")
     return replace(meaning, rounding="divide-half-away" if divides else "multiply-half-even")
+
+
+def dequantises_exactly(runtime: Runtime, meaning: Quantisation) -> bool:
+    """Whether a DEQUANTIZE of int8 is ``fl((q - zero_point) * scale)``; the optimised kernel adds ``-zero_point * scale`` last."""
+    if runtime != TfLite("optimised"):
+        return True
+    q, scale, zero = np.arange(-128, 128).astype(np.float32), np.float32(meaning.scale), np.float32(meaning.zero_point)
+    expected, apart = (q - zero) * scale, -zero * scale
+    return bool((q * scale + apart == expected).all() and (fma(q, scale, apart) == expected).all())
 
 
 def mean_multiplier(count: int) -> float:

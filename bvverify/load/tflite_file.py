@@ -9,6 +9,7 @@ import numpy as np
 
 from bvverify.errors import InputError, UnsupportedError
 from bvverify.load import tflite_arithmetic as arithmetic
+from bvverify.load.profile import TfLite
 from bvverify.load.tflite_arithmetic import Runtime
 from bvverify.load.tflite_graph import Graph, Node, TfTensor, parse
 from bvverify.load.tflite_layers import HANDLERS
@@ -16,6 +17,8 @@ from bvverify.load.tflite_reader import Reader, Value
 from bvverify.model.network import Input, Network, Output, Provenance
 from bvverify.model.types import INT8, AnyArray, Tensor
 
+_VECTOR = 16
+"""Floats that the optimised QUANTIZE takes at a time: it multiplies and rounds them half to even, what is left over half away."""
 _SHAPES = ("SHAPE", "STRIDED_SLICE", "PACK")
 
 
@@ -40,6 +43,11 @@ def load_tflite(path: Path, content: bytes, runtime: Runtime) -> Network:
     if output not in r.values:
         raise InputError(f"{path}: no operator makes its output {graph.tensors[output].name!r}")
     value = r.values[output]
+    if dequantised and not arithmetic.dequantises_exactly(runtime, value.quantisation):
+        raise UnsupportedError(
+            f"{path}: its final DEQUANTIZE: kernels add the scaled zero point apart, in two roundings (read as {runtime});"
+            " end the file in int8, or take tflite-xnnpack or tflite-reference"
+        )
     declared = Output(r.plain(value), (1, *value.shape), value.quantisation if dequantised else None, stripped)
     provenance = Provenance(str(path), "tflite", str(runtime), hashlib.sha256(content).hexdigest())
     try:
@@ -58,6 +66,8 @@ def _quantised_input(r: Reader, nodes: list[Node]) -> tuple[TfTensor, list[Node]
     made = r.graph.tensors[readers[0].outputs[0]]
     if made.shape != r.graph.tensors[entry].shape:
         raise r.wrong(readers[0], "changes the shape of its input")
+    if r.runtime == TfLite("optimised") and int(np.prod(made.shape)) % _VECTOR:
+        raise r.unsupported(readers[0], f"the last elements, beyond a multiple of {_VECTOR}, are rounded otherwise than the rest")
     return made, [n for n in nodes if n is not readers[0]]
 
 

@@ -28,7 +28,7 @@ def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
     """
     x, scale = np.asarray(x, np.float32), np.float32(quantiser.scale)
     with np.errstate(over="ignore"):
-        scaled = x * (np.float32(1) / scale) if quantiser.rounding == "multiply-half-even" else x / scale
+        scaled: AnyArray = x * (np.float32(1) / scale) if quantiser.rounding == "multiply-half-even" else x / scale
     match quantiser.rounding:
         case "divide-half-even":
             whole = np.rint(scaled)
@@ -46,7 +46,7 @@ def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
     return np.asarray(clamped.astype(np.int64) + quantiser.zero_point)
 
 
-def _check_overflow(scaled: Float32Array) -> None:
+def _check_overflow(scaled: AnyArray) -> None:
     if (np.abs(scaled) >= np.float32(_OVERFLOW)).any():
         raise UsageError(f"an input beyond {_OVERFLOW} times the scale of the model's quantiser: TFLite's conversion overflows there")
 
