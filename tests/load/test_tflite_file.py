@@ -1,4 +1,4 @@
-"""What a .tflite file must be to be read, and what is said of one that is not: one line that names the file, the operator and the profile."""
+"""What a .tflite file must be to be read, and what is said of one that is not: one line that names file, operator and profile."""
 
 import numpy as np
 import pytest
