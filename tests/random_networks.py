@@ -13,20 +13,22 @@ from bvverify.model.ops import (
     FmaAdd,
     Lookup,
     MaxPool,
+    Q31Add,
     Reshape,
     SequentialFloat32,
+    ShiftAdd,
     SumThenRequantise,
     Transpose,
     Window,
     inputs,
 )  # fmt: skip
 from bvverify.model.query import Box, Linear, Property, Query
-from bvverify.model.requant import Float32HalfEven, ShiftHalfUp
+from bvverify.model.requant import Float32HalfEven, ShiftHalfUp, q31
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import QType, Tensor, frozen_array
 from bvverify.run import interpreter
 
-KINDS = ("dense", "conv", "add", "max", "mean", "float mean", "clamp", "table", "concat", "transpose")
+KINDS = ("dense", "conv", "add", "shift add", "q31 add", "max", "mean", "float mean", "clamp", "table", "concat", "transpose")
 
 
 def network(rng, kinds=None, classes=3):
@@ -66,6 +68,18 @@ def _append(rng, kind, ops, tensors):
             other = int(rng.choice([i for i, u in enumerate(tensors) if u.shape == t.shape]))
             ra, rb = (float(np.float32(v)) for v in rng.choice([0.5, 0.25, 1.0, 0.1, 0.37, 1.7], 2))
             op = Add(name, x, other, FmaAdd(ra, rb, float(np.float32(rng.normal() * 4))), *_clamp(rng))
+        case "shift add":
+            other, shift = int(rng.choice([i for i, u in enumerate(tensors) if u.shape == t.shape])), int(rng.integers(1, 6))
+            ma, mb = (int(v) for v in rng.integers(0, 60, 2))
+            op = Add(name, x, other, ShiftAdd(ma, mb, int(rng.integers(-90, 90)), shift, int(rng.integers(-3, 4))), *_clamp(rng))
+        case "q31 add":
+            other = int(rng.choice([i for i, u in enumerate(tensors) if u.shape == t.shape]))
+            scales = rng.choice([0.5, 0.25, 0.1, 0.37, 0.29999], 2)
+            out = float(rng.choice([1.0, 2.0, 0.7])) / (1 << 20)
+            zeros, single = (int(v) for v in rng.integers(-3, 4, 3)), bool(rng.integers(2))
+            za, zb, zero = zeros
+            rule = Q31Add(za, zb, q31(float(scales[0])), q31(float(scales[1])), q31(out), zero, single)
+            op = Add(name, x, other, rule, *_clamp(rng))
         case "max":
             op = MaxPool(name, x, _window(rng, t))
         case "mean":

@@ -168,7 +168,8 @@ class Surrogate:
                 )
                 return self._ramps[index](acc), self._ramps[index].line(acc)
             case Add(rule=rule):
-                total = xs[0] * rule.ra + (xs[1] * rule.rb + rule.offset)
+                ra, rb, offset = rule.line
+                total = xs[0] * ra + (xs[1] * rb + offset)
                 return straight_through(total, total.round(), op.lo, op.hi), total
             case AvgPool(rule=rule):
                 return self._average(index, op.window, rule, x)

@@ -29,8 +29,10 @@ from bvverify.model.ops import (
     Lookup,
     MaxPool,
     Op,
+    Q31Add,
     Reshape,
     SequentialFloat32,
+    ShiftAdd,
     SumThenRequantise,
     Transpose,
     Window,
@@ -104,7 +106,7 @@ def step(op: Op, xs: list[Range], known: Range | None = None) -> tuple[Range, Ra
             acc = intersect(accumulator(op, x), known)
             return through(op.staircase, acc, op), acc
         case Add():
-            return Range(_add(op, xs[0].lo, xs[1].lo), _add(op, xs[0].hi, xs[1].hi)), None
+            return Range(rounded_sum(op, xs[0].lo, xs[1].lo), rounded_sum(op, xs[0].hi, xs[1].hi)), None
         case AvgPool(rule=rule):
             match rule:
                 case SumThenRequantise(input_zero_point=zero, staircase=staircase):
@@ -207,14 +209,30 @@ def table_range(table: Int64Array, first: Int64Array, last: Int64Array) -> Range
     return Range(lo, hi)
 
 
-def _add(op: Add, a: Int64Array, b: Int64Array) -> Int64Array:
-    """The rounded sum at one corner: it is non-decreasing in both inputs, the multipliers being positive."""
+def rounded_sum(op: Add, a: Int64Array, b: Int64Array) -> Int64Array:
+    """The rounded sum of values, broadcast, clamped: non-decreasing in both, so that the corners of a range are its ends."""
     match op.rule:
         case FmaAdd(ra=ra, rb=rb, offset=offset):
-            total = fma(a, np.float32(ra), fma(b, np.float32(rb), np.float32(offset)))
-            return np.clip(np.rint(total), op.lo, op.hi).astype(np.int64)
+            total = np.rint(fma(a, np.float32(ra), fma(b, np.float32(rb), np.float32(offset)))).astype(np.int64)
+        case ShiftAdd(ma=ma, mb=mb, bias=bias, shift=shift, zero_point=zero_point):
+            total = zero_point + (ma * a + mb * b + bias) // (1 << shift)
+        case Q31Add():
+            scaled = _by_q31((a - op.rule.za) * (1 << 20), op.rule.qa, op.rule.single)
+            scaled = scaled + _by_q31((b - op.rule.zb) * (1 << 20), op.rule.qb, op.rule.single)
+            total = _by_q31(scaled, op.rule.qo, op.rule.single) + op.rule.zero_point
         case _:
             assert_never(op.rule)
+    return np.clip(total, op.lo, op.hi)
+
+
+def _by_q31(x: Int64Array, q: tuple[int, int], single: bool) -> Int64Array:
+    """``x`` times a Q31 multiplier of shift at most 0: one rounding, half up; or two, the second half away from zero."""
+    product, shift = x * q[0], q[1]
+    if single:
+        # Half up in the last place: floor((2p + 2^t) / 2^(t+1)).
+        return (product // (1 << min(30 - shift, 62)) + 1) // 2
+    high, divisor = (2 * product + (1 << 31)) // (1 << 32), 1 << -shift
+    return np.where(high < 0, -((divisor // 2 - high) // divisor), (high + divisor // 2) // divisor)
 
 
 def _float_mean(window: Window, rule: SequentialFloat32, x: Int64Array) -> Int64Array:

@@ -17,13 +17,11 @@ any corner between them by at most ``spread`` in ``a``, and a linear function is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
 
-from bvverify.bounds.interval import Range
-from bvverify.model.float32 import fma
-from bvverify.model.ops import Add, Clamp, FmaAdd
+from bvverify.bounds.interval import Range, rounded_sum
+from bvverify.model.ops import Add, Clamp
 from bvverify.model.staircase import ACC_LIMIT, Staircase
 from bvverify.model.types import Int64Array, QType
 
@@ -85,21 +83,15 @@ class AddStairs:
 def of_add(op: Add, a: QType, b: QType) -> AddStairs | None:
     """The stairs of a rounded sum, by running it on every pair of values of the two types; None beyond 2^20 pairs.
 
-    The multipliers are scaled to integers of some 30 bits; what the scaling and the float32 additions round away is between
+    The multipliers are scaled to integers of some 30 bits; what the scaling and the additions round away is between
     ``early`` and ``late``, which are read off all pairs, not derived.
     """
-    match op.rule:
-        case FmaAdd(ra=ra, rb=rb, offset=offset):
-            ma, mb = op.rule.weights
-            va = np.arange(a.lo, a.hi + 1)[:, None]
-            vb = np.arange(b.lo, b.hi + 1)[None, :]
-            if va.size * vb.size > _MOST_PAIRS:
-                return None
-            total = fma(va, np.float32(ra), fma(vb, np.float32(rb), np.float32(offset)))
-            out = np.clip(np.rint(total), op.lo, op.hi).astype(np.int64).reshape(-1)
-            acc = (ma * va + mb * vb).reshape(-1)
-        case _:
-            assert_never(op.rule)
+    ma, mb = op.rule.weights
+    va = np.arange(a.lo, a.hi + 1)[:, None]
+    vb = np.arange(b.lo, b.hi + 1)[None, :]
+    if va.size * vb.size > _MOST_PAIRS:
+        return None
+    out, acc = rounded_sum(op, va, vb).reshape(-1), (ma * va + mb * vb).reshape(-1)
     low, high = int(out.min()), int(out.max())
     # early[k]: the smallest accumulator of any pair at level k or above; late[k]: one past the largest of any pair below it.
     smallest = np.full(high - low + 1, np.iinfo(np.int64).max)

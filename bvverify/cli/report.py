@@ -20,6 +20,7 @@ from bvverify.model.query import Property, Query
 from bvverify.model.result import Result, Verdict, Witness
 from bvverify.model.types import AnyArray, Int64Array
 from bvverify.run.interpreter import declared_output
+from bvverify.run.replay import no_runtime
 
 EXIT_CODES = {Verdict.VERIFIED: 0, Verdict.FALSIFIED: 10, Verdict.UNKNOWN: 5}
 WITNESS_SUFFIXES = (".npy", ".json")
@@ -66,6 +67,8 @@ def as_lines(question: Question, result: Result, witness_file: Path | None = Non
     pairs = _about_pairs(question)
     if pairs:
         lines.append(_line("pairs", pairs))
+    if network.output.stripped is not None:
+        lines.append(_line("outputs of", f"what the final {network.output.stripped} reads: the verdict is about the logits"))
     lines.append(_line("model", f"{Path(network.provenance.path).name}, sha256 {result.model_sha256[:16]}"))
     return lines
 
@@ -138,7 +141,8 @@ def _about_witness(question: Question, result: Result, witness: Witness) -> list
     else:
         about.append(("witness", f"an input of {witness.input.size} values that violates the property{distance(query, witness)}"))
     about.append(("outputs", " ".join(map(str, output.tolist()))))
-    about.append(("replayed", "; ".join(["interpreter", *map(str, witness.replayed_by)])))
+    replayed = [str(r) for r in witness.replayed_by] or [no_runtime(question.network)]
+    about.append(("replayed", "; ".join(["interpreter", *replayed])))
     return about
 
 
@@ -172,6 +176,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
         "model": {"path": network.provenance.path, "format": network.provenance.format, "sha256": result.model_sha256},
         "semantics": result.semantics,
         "requantisations": list(network.requantisations()),
+        "stripped": network.output.stripped,
         "property": {"text": result.property_text, "sha256": result.property_sha256},
         "seed": result.seed,
         "stages": [

@@ -30,13 +30,19 @@ def run(model: Path, source: str, output: Path | None, semantics: str | None, *,
     y = evaluate(network, values, source)
     declared = _integers(network, y) if integers else interpreter.declared_output(network, y)
     if output is not None:
+        if network.output.stripped is not None:
+            # The file's own outputs, which only its runtime knows.
+            from bvverify.run import oracle_litert
+
+            declared = oracle_litert.finish(network, declared)
         buffer = io.BytesIO()
         np.save(buffer, declared)
         write(output, buffer.getvalue())
     if as_json:
         emit(json.dumps(_as_object(network, y, declared, output)))
     elif output is not None:
-        emit(f"wrote {output}: {declared.dtype} {'x'.join(map(str, declared.shape))}, semantics {network.semantics}")
+        by = "" if network.output.stripped is None else f", the final {network.output.stripped} by LiteRT itself"
+        emit(f"wrote {output}: {declared.dtype} {'x'.join(map(str, declared.shape))}, semantics {network.semantics}{by}")
     else:
         emit("\n".join(_as_lines(network, y[0], declared[0], note)))
     return 0
@@ -65,6 +71,8 @@ def _as_lines(network: Network, y: Int64Array, declared: AnyArray, note: str | N
     if declared.dtype.kind == "f":
         lines.append(f"  {'reals':<10} {' '.join(str(v) for v in declared.ravel())}")
     lines.append(f"  {'semantics':<10} {network.semantics}")
+    if network.output.stripped is not None:
+        lines.append(f"  {'outputs of':<10} what the final {network.output.stripped} reads")
     if note:
         lines.append(f"  {'input':<10} {note}")
     return lines

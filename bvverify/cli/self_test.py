@@ -117,7 +117,7 @@ def _attack_refutes() -> None:
     question = ask_robust(examples.path("digits_cnn_qop.onnx"), source, 16, None, None, None)
     result = verify.decide_all(question.queries, verify.Options(timeout=_SECONDS))
     _expect(result.verdict, Verdict.FALSIFIED, "a bundled property that does not hold")
-    if oracle.installed() and (result.witness is None or not result.witness.replayed_by):
+    if "onnxruntime" in oracle.installed() and (result.witness is None or not result.witness.replayed_by):
         raise InternalError("a runtime is installed, but it did not replay the witness")
 
 

@@ -141,7 +141,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _as_lines(path: Path, network: Network, query: Query, witness: Witness) -> list[str]:
-    answers = [str(r) for r in witness.replayed_by] or ["no runtime installed for this model's format"]
+    answers = [str(r) for r in witness.replayed_by] or [replay.no_runtime(network)]
     return [
         "falsified",
         f"  {'asked':<10} {query.property.text}",

@@ -1,8 +1,9 @@
 """The rounded sum of two tensors, exactly.
 
-ONNX Runtime adds with two float32 fused multiply-adds, which no integer comparison need reproduce: two pairs with the same exact sum
-may round apart. The encoding compares the integer ``ma*a + mb*b`` (the multipliers scaled to some 30 bits) with thresholds, and names every
-pair of values for which that is wrong: there are few, often none, and all pairs are tried when the formula is built.
+ONNX Runtime adds with two float32 fused multiply-adds, TFLite's built-in kernels with three multiplies that round twice each, which no
+integer comparison need reproduce: two pairs with the same exact sum may round apart. The encoding compares the integer ``ma*a + mb*b``
+(the multipliers scaled to some 30 bits) with thresholds, and names every pair of values for which that is wrong: there are few, often
+none, and all pairs are tried when the formula is built.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import z3
 
 from bvverify.encode.values import Value, at_width, const, steps, weighted_sum, width
 from bvverify.model.float32 import fma
-from bvverify.model.ops import Add, FmaAdd
+from bvverify.model.ops import Add, FmaAdd, Q31Add, ShiftAdd
 from bvverify.model.types import AnyArray, Int64Array
 
 
@@ -39,10 +40,20 @@ class _Rule:
             case FmaAdd(ra=ra, rb=rb, offset=offset):
                 exponent = 30 - int(np.frexp(max(ra, rb))[1])
                 self.ma, self.mb = round(ra * 2.0**exponent), round(rb * 2.0**exponent)
-                total = fma(va, np.float32(ra), fma(vb, np.float32(rb), np.float32(offset)))
-                self.out: Int64Array = np.clip(np.rint(total), op.lo, op.hi).astype(np.int64)
+                total = np.rint(fma(va, np.float32(ra), fma(vb, np.float32(rb), np.float32(offset))))
+            case ShiftAdd(ma=ma, mb=mb):
+                self.ma, self.mb = ma, mb
+                total = np.floor_divide(op.rule.bias + ma * va + mb * vb, 2**op.rule.shift) + op.rule.zero_point
+            case Q31Add(qa=qa, qb=qb, qo=qo, single=single):
+                lowest = min(qa[1], qb[1])
+                # The real multipliers over a common power of two, some 30 bits of them.
+                drop = max(0, max(qa[1], qb[1]) - lowest)
+                self.ma, self.mb = (max(1, mantissa >> (drop - shift + lowest)) for mantissa, shift in (qa, qb))
+                scaled = _rounded(va - op.rule.za << 20, qa, single) + _rounded(vb - op.rule.zb << 20, qb, single)
+                total = _rounded(scaled, qo, single) + op.rule.zero_point
             case _:
                 assert_never(op.rule)
+        self.out: Int64Array = np.clip(total, op.lo, op.hi).astype(np.int64)
         acc = self.ma * va + self.mb * vb
         self.lo, hi = int(self.out.min()), int(self.out.max())
         # The smallest sum of any pair at a level or above; wrong for a pair below the level whose sum is as large.
@@ -78,3 +89,13 @@ class _Rule:
             at_pair = z3.And(*(v.term == z3.BitVecVal(w, v.term.size()) for v, w in ((a, p), (b, q)) if not v.constant))
             term = z3.If(at_pair, z3.BitVecVal(self.result(p, q), bits), term)
         return Value(term, low, high)
+
+
+def _rounded(x: Int64Array, q: tuple[int, int], single: bool) -> Int64Array:
+    """``x * mantissa * 2^(shift - 31)``, shift at most 0: rounded half up at once, or after 31 bits and then half away from zero."""
+    mantissa, shift = q
+    if single:
+        return (x * mantissa + (1 << (30 - shift))) >> (31 - shift)
+    high, half = (x * mantissa + (1 << 30)) >> 31, (1 << -shift) >> 1
+    # Half away from zero is half up, less one unit before the shift for what is negative.
+    return (high + half - (high < 0) * (half > 0)) >> -shift

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from bvverify.errors import InputError, UsageError
 from bvverify.load import profile
-from bvverify.load.profile import FixedPoint, OnnxRuntime
+from bvverify.load.profile import CmsisNn, FixedPoint, OnnxRuntime, TfLite
 from bvverify.model import saturating_pairs
 from bvverify.model.network import Network
 
 
 def load(path: Path | str, semantics: str | None = None) -> Network:
-    """The network of a model file (.onnx, .h5), read under ``semantics`` (None: what the file implies).
+    """The network of a model file (.onnx, .tflite, .h5), read under ``semantics`` (None: what the file implies).
 
     ``UsageError`` for a profile that does not exist or is not one for this format, ``InputError`` for a file that cannot be read,
     ``UnsupportedError`` naming the node where its arithmetic is not an exact integer function that bvverify models.
@@ -20,10 +20,12 @@ def load(path: Path | str, semantics: str | None = None) -> Network:
     path = Path(path)
     chosen = None if semantics is None else profile.parse(semantics)
     suffix = path.suffix.lower()
-    if suffix not in (".onnx", ".h5", ".hdf5"):
+    if suffix not in (".onnx", ".tflite", ".h5", ".hdf5"):
         if not path.is_file():
             _read(path)
-        raise InputError(f"{path}: a model's name ends in .onnx (ONNX) or .h5 (fixed-point network), not in {suffix or 'nothing'!r}")
+        raise InputError(
+            f"{path}: a model's name ends in .onnx (ONNX), .tflite (LiteRT) or .h5 (fixed-point network), not in {suffix or 'nothing'!r}"
+        )
     content = _read(path)
     if suffix == ".onnx":
         if not isinstance(chosen, OnnxRuntime | None):
@@ -33,6 +35,15 @@ def load(path: Path | str, semantics: str | None = None) -> Network:
         return load_onnx(path, content, chosen or OnnxRuntime())
     if isinstance(chosen, OnnxRuntime) and chosen.saturating_pairs:
         raise UsageError(f"--accumulator {saturating_pairs.NAME}: {path} is no ONNX file; ONNX Runtime's CPU kernels are what it holds for")
+    if suffix == ".tflite":
+        if not isinstance(chosen, TfLite | CmsisNn | None):
+            raise UsageError(
+                f"--semantics {semantics}: {path} is a .tflite file; its semantics are tflite-xnnpack, tflite-optimised,"
+                " tflite-reference and cmsis-nn"
+            )
+        from bvverify.load.tflite_file import load_tflite
+
+        return load_tflite(path, content, chosen or TfLite("xnnpack"))
     if not isinstance(chosen, FixedPoint):
         raise UsageError(
             f"{path}: an .h5 file does not say how wide its integers are; say --semantics fixed-point:bits=B,input_bits=I"

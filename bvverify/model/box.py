@@ -1,28 +1,54 @@
 """Boxes of integer inputs from what a user gives: an input and a radius, or intervals of reals through the model's own quantiser.
 
-ONNX QuantizeLinear is ``saturate(rne(fl(x / scale)) + zero_point)``: each step is non-decreasing, so the image of an interval of reals
-is the integer interval between the images of its ends. A real number reaches the runtime as the float32 nearest to it, which is
-non-decreasing as well; the image taken here is that of every real in the interval, so it is never too small.
+A quantiser is ``saturate(rne(fl(x / scale)) + zero_point)`` in ONNX Runtime, and much the same elsewhere (``Rounding``): each step is
+non-decreasing, so the image of an interval of reals is the integer interval between the images of its ends. A real number reaches the
+runtime as the float32 nearest to it, which is non-decreasing as well; the image taken here is that of every real in the interval, so it
+is never too small.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
+from bvverify.errors import UsageError
 from bvverify.model.query import Box
 from bvverify.model.types import AnyArray, Float32Array, Int64Array, QType, Quantisation
 
+_OVERFLOW = 1 << 30
+"""TFLite's built-in kernels convert to int32 before they clamp; its XNNPACK clamps first, and is held to the same."""
+
 
 def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
-    """ONNX QuantizeLinear: float32 ``x`` (any shape) to integers of ``qtype``, as ONNX Runtime computes it. ``x`` is finite."""
+    """Float32 ``x`` (any shape, finite) to integers of ``qtype``, as the runtime that the quantiser's rounding belongs to computes it.
+
+    ``UsageError`` for values so far out that the runtime's conversion overflows.
+    """
+    x, scale = np.asarray(x, np.float32), np.float32(quantiser.scale)
     with np.errstate(over="ignore"):
-        scaled = np.asarray(x, np.float32) / np.float32(quantiser.scale)
+        scaled: AnyArray = x * (np.float32(1) / scale) if quantiser.rounding == "multiply-half-even" else x / scale
+    match quantiser.rounding:
+        case "divide-half-even":
+            whole = np.rint(scaled)
+        case "multiply-half-even":
+            _check_overflow(scaled)
+            whole = np.rint(scaled)
+        case "divide-half-away":
+            _check_overflow(scaled)
+            # The fraction is exact; adding a half before rounding down would not be.
+            whole = np.trunc(scaled) + np.copysign(np.abs(scaled - np.trunc(scaled)) >= 0.5, scaled)
+        case _:
+            assert_never(quantiser.rounding)
     # Clamped as floats first: beyond int64 a cast is undefined, and the ends are exact in float32.
-    clamped = np.clip(np.rint(scaled), np.float32(qtype.lo - quantiser.zero_point), np.float32(qtype.hi - quantiser.zero_point))
+    clamped = np.clip(whole, np.float32(qtype.lo - quantiser.zero_point), np.float32(qtype.hi - quantiser.zero_point))
     return np.asarray(clamped.astype(np.int64) + quantiser.zero_point)
+
+
+def _check_overflow(scaled: AnyArray) -> None:
+    if (np.abs(scaled) >= np.float32(_OVERFLOW)).any():
+        raise UsageError(f"an input beyond {_OVERFLOW} times the scale of the model's quantiser: TFLite's conversion overflows there")
 
 
 def dequantise(q: AnyArray, quantisation: Quantisation) -> Float32Array:

@@ -38,7 +38,7 @@ class Input:
 
     ``tensor`` is what the first operation reads. ``file_shape`` is the shape in which the model's file declares its input (with the batch
     axis; a reshape may stand between the two). ``quantiser`` None means that the file takes the integers themselves.
-    A quantiser is ONNX QuantizeLinear: ``saturate(rne(fl(x / scale)) + zero_point)``.
+    A quantiser is ``saturate(rne(fl(x / scale)) + zero_point)``, or rounds as its ``rounding`` says.
     """
 
     tensor: Tensor
@@ -51,11 +51,13 @@ class Output:
     """The network's output tensor (an index), and the dequantiser behind it when the model's file ends in float.
 
     A dequantiser is ONNX DequantizeLinear: ``fl((q - zero_point) * scale)``. ``file_shape`` is declared as for ``Input``.
+    ``stripped`` names an operator of the file behind this tensor that was left off (a final SOFTMAX): verdicts are about what it reads.
     """
 
     tensor: int
     file_shape: tuple[int, ...]
     dequantiser: Quantisation | None = None
+    stripped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

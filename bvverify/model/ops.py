@@ -148,11 +148,74 @@ class FmaAdd:
 
         Any positive weights would do; what they round away is read off all pairs of values where it matters.
         """
-        exponent = 30 - math.frexp(max(self.ra, self.rb))[1]
-        return max(1, round(math.ldexp(self.ra, exponent))), max(1, round(math.ldexp(self.rb, exponent)))
+        return _scaled(self.ra, self.rb)
+
+    @property
+    def line(self) -> tuple[float, float, float]:
+        """``(ra, rb, offset)`` of the real sum ``ra * a + rb * b + offset`` that the rule rounds: for gradients only."""
+        return self.ra, self.rb, self.offset
 
 
-AddRule = FmaAdd
+@dataclass(frozen=True, slots=True)
+class ShiftAdd:
+    """XNNPACK's addition: ``((bias + ma * a + mb * b) >> shift) + zero_point``; ``bias`` holds the zero points and half a unit.
+
+    ``ma`` and ``mb`` are below 2^22 and not negative, so that nothing overflows 32 bits.
+    """
+
+    ma: int
+    mb: int
+    bias: int
+    shift: int
+    zero_point: int
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """``ma`` and ``mb``, at least 1."""
+        return max(1, self.ma), max(1, self.mb)
+
+    @property
+    def line(self) -> tuple[float, float, float]:
+        """As for ``FmaAdd``."""
+        unit = 1 << self.shift
+        return self.ma / unit, self.mb / unit, (self.bias - unit / 2) / unit + self.zero_point
+
+
+@dataclass(frozen=True, slots=True)
+class Q31Add:
+    """TFLite's built-in addition, and CMSIS-NN's: ``q31(q31((a - za) << 20, qa) + q31((b - zb) << 20, qb), qo) + zero_point``.
+
+    Each of ``qa``, ``qb``, ``qo`` is mantissa and shift (at most 0) of a multiplier, applied as ``q31-double`` does it, or as
+    ``q31-single`` where ``single`` is set. Nothing overflows: operands are below 2^29.
+    """
+
+    za: int
+    zb: int
+    qa: tuple[int, int]
+    qb: tuple[int, int]
+    qo: tuple[int, int]
+    zero_point: int
+    single: bool = False
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """As for ``FmaAdd``."""
+        return _scaled(*self.line[:2])
+
+    @property
+    def line(self) -> tuple[float, float, float]:
+        """As for ``FmaAdd``."""
+        a, b, out = (math.ldexp(mantissa, shift - 31) for mantissa, shift in (self.qa, self.qb, self.qo))
+        ra, rb = math.ldexp(a * out, 20), math.ldexp(b * out, 20)
+        return ra, rb, self.zero_point - ra * self.za - rb * self.zb
+
+
+AddRule = FmaAdd | ShiftAdd | Q31Add
+
+
+def _scaled(ra: float, rb: float) -> tuple[int, int]:
+    exponent = 30 - math.frexp(max(ra, rb))[1]
+    return max(1, round(math.ldexp(ra, exponent))), max(1, round(math.ldexp(rb, exponent)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ float ends of a model file only: no verdict is computed from a real number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,15 +47,20 @@ UINT8 = QType(8, signed=False)
 INT8 = QType(8, signed=True)
 
 
+Rounding = Literal["divide-half-even", "divide-half-away", "multiply-half-even"]
+"""How a quantiser makes integers of float32: ``rne(fl(x / scale))``, ``away(fl(x / scale))``, ``rne(fl(x * fl(1 / scale)))``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quantisation:
     """The real number that an integer stands for: ``real = (q - zero_point) * scale``.
 
-    ``scale`` is the value of a float32 (held as a Python float, exactly).
+    ``scale`` is the value of a float32 (held as a Python float, exactly). ``rounding`` matters where the model's file begins in float only.
     """
 
     scale: float
     zero_point: int
+    rounding: Rounding = "divide-half-even"
 
 
 @dataclass(frozen=True, slots=True)

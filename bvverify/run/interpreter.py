@@ -14,21 +14,26 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from bvverify.errors import InternalError, UsageError
 from bvverify.model import box
+from bvverify.model import requant as rq
 from bvverify.model.float32 import fma
 from bvverify.model.network import Network
 from bvverify.model.ops import (
     Add,
+    AddRule,
     AvgPool,
     Clamp,
     Concat,
     Conv2d,
     Dense,
+    FmaAdd,
     Lookup,
     MaxPool,
     MeanRule,
     Op,
+    Q31Add,
     Reshape,
     SequentialFloat32,
+    ShiftAdd,
     SumThenRequantise,
     Transpose,
     Window,
@@ -96,8 +101,7 @@ def evaluate(op: Op, xs: list[Int64Array]) -> Int64Array:
         case Dense() | Conv2d():
             return op.staircase.apply(wrap(accumulate(op, x), op.accumulator_bits))
         case Add(rule=rule):
-            total = fma(xs[0], np.float32(rule.ra), fma(xs[1], np.float32(rule.rb), np.float32(rule.offset)))
-            return np.clip(np.rint(total), op.lo, op.hi).astype(np.int64)
+            return np.clip(_sum(rule, xs[0], xs[1]), op.lo, op.hi)
         case AvgPool(rule=rule):
             return _mean(op.window, rule, x)
         case MaxPool():
@@ -171,6 +175,25 @@ def _windows(x: AnyArray, window: Window, padding: int) -> AnyArray:
     reach = tuple(d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilations, strict=True))
     view = sliding_window_view(padded, reach, axis=(2, 3))
     return view[:, :, :: window.strides[0], :: window.strides[1], :: window.dilations[0], :: window.dilations[1]]
+
+
+def _sum(rule: AddRule, a: Int64Array, b: Int64Array) -> Int64Array:
+    """The rounded sum before it is clamped."""
+    match rule:
+        case FmaAdd(ra=ra, rb=rb, offset=offset):
+            total = fma(a, np.float32(ra), fma(b, np.float32(rb), np.float32(offset)))
+            return np.asarray(np.rint(total).astype(np.int64))
+        case ShiftAdd(ma=ma, mb=mb, bias=bias, shift=shift, zero_point=zero_point):
+            return ((bias + ma * a + mb * b) >> shift) + zero_point
+        case Q31Add(za=za, zb=zb, qa=qa, qb=qb, qo=qo, zero_point=zero_point, single=single):
+
+            def times(x: Int64Array, q: tuple[int, int], zero: int = 0) -> Int64Array:
+                requant = (rq.Q31Single if single else rq.Q31Double)(np.array(q[:1]), np.array(q[1:]), zero)
+                return rq.apply(requant, x.reshape(-1, 1), -(1 << 31), (1 << 31) - 1).reshape(x.shape)
+
+            return times(times((a - za) << 20, qa) + times((b - zb) << 20, qb), qo, zero_point)
+        case _:
+            assert_never(rule)
 
 
 def _mean(window: Window, rule: MeanRule, x: Int64Array) -> Int64Array:

@@ -7,6 +7,7 @@ it, uint8 by int8 products are summed in pairs with int16 saturation, and the ru
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -28,10 +29,11 @@ FLOAT_OPERATORS = frozenset(
 
 def installed() -> dict[str, str]:
     """The installed runtimes and their versions."""
-    try:
-        return {"onnxruntime": metadata.version("onnxruntime")}
-    except metadata.PackageNotFoundError:
-        return {}
+    found = {}
+    for name, package in (("onnxruntime", "onnxruntime"), ("litert", "ai-edge-litert")):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(package)
+    return found
 
 
 def has_vnni() -> bool | None:
@@ -68,7 +70,7 @@ def operators_that_run(path: Path | str, semantics: str, folder: Path) -> Sequen
 
 
 def replay(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Replay, ...]:
-    """What the installed runtimes make of one input (the file's shape, batch axis included), held against ``declared`` (1, ...)."""
+    """What ONNX Runtime makes of one input (the file's shape, batch axis included), held against ``declared`` (1, ...)."""
     versions = installed()
     if "onnxruntime" not in versions:
         return ()
@@ -76,15 +78,20 @@ def replay(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Repla
     if why:
         return (Replay("onnxruntime", versions["onnxruntime"], None, f"not asked: {why}"),)
     answer = ask(network, given[None] if given.ndim < len(network.input.file_shape) else given.reshape(1, *network.input.file_shape[1:]))
+    return (held_against("onnxruntime", versions["onnxruntime"], answer, declared),)
+
+
+def held_against(runtime: str, version: str, answer: AnyArray, declared: AnyArray) -> Replay:
+    """A runtime's outputs against the interpreter's; the detail names the first that differs, and what matters of the CPU."""
     vnni = {True: "a CPU with VNNI", False: "a CPU without VNNI", None: "an unknown CPU"}[has_vnni()]
     expected = declared.reshape(answer.shape) if declared.size == answer.size else declared
     if expected.shape == answer.shape and np.array_equal(expected, answer):
-        return (Replay("onnxruntime", versions["onnxruntime"], True, f"{answer.size} outputs equal, on {vnni}"),)
+        return Replay(runtime, version, True, f"{answer.size} outputs equal, on {vnni}")
     if expected.shape != answer.shape:
-        return (Replay("onnxruntime", versions["onnxruntime"], False, f"outputs of shape {answer.shape}, not {expected.shape}"),)
+        return Replay(runtime, version, False, f"outputs of shape {answer.shape}, not {expected.shape}")
     first = int((expected.ravel() != answer.ravel()).argmax())
     detail = f"output {first} is {answer.ravel()[first]!s}, not {expected.ravel()[first]!s}, on {vnni}"
-    return (Replay("onnxruntime", versions["onnxruntime"], False, detail),)
+    return Replay(runtime, version, False, detail)
 
 
 @lru_cache(maxsize=4)

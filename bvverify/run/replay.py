@@ -49,12 +49,23 @@ def witness(query: Query, x: Int64Array, *, runtimes: bool = True) -> Witness:
 
 def runtime_replays(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Replay, ...]:
     """What the installed runtimes make of one input as the file takes it, held against the declared output of the interpreter."""
-    if network.provenance.format != "onnx":
-        return ()
     # Imported here: loading a runtime costs more than most properties take.
-    from bvverify.run import oracle
+    from bvverify.run import oracle, oracle_litert
 
-    return oracle.replay(network, given, declared)
+    match network.provenance.format:
+        case "onnx":
+            return oracle.replay(network, given, declared)
+        case "tflite":
+            return oracle_litert.replay(network, given, declared)
+        case _:
+            return ()
+
+
+def no_runtime(network: Network) -> str:
+    """Why a network's witnesses are replayed by no runtime."""
+    if network.semantics.startswith("cmsis-nn"):
+        return "no runtime: CMSIS-NN runs on microcontrollers"
+    return "no runtime installed for this model's format"
 
 
 def file_input(network: Network, x: Int64Array) -> AnyArray:

@@ -1,6 +1,6 @@
-"""`run` against ONNX Runtime on random QOperator and QDQ networks: mismatches, ties included.
+"""`run` against ONNX Runtime and LiteRT in each kernel mode, on random networks and single layers: mismatches, ties included.
 
-usage: scripts/bench fidelity [--networks N] [--inputs N]
+usage: scripts/bench fidelity [--networks N] [--inputs N] [--accumulators N] [--only onnx|tflite]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_networks
+from _litert import litert
 
 from bvverify.load.load import load
 from bvverify.run import interpreter, oracle
@@ -21,8 +22,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--inputs", type=int, default=1000)
+    parser.add_argument("--accumulators", type=int, default=1_000_000, help="for each product layer of LiteRT in each mode")
+    parser.add_argument("--only", choices=("onnx", "tflite"))
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bvverify-bench-"))
+    if args.only in (None, "onnx"):
+        onnx(args, folder)
+    if args.only in (None, "tflite"):
+        litert(args, folder)
+
+
+def onnx(args: argparse.Namespace, folder: Path) -> None:
     started, wrong, outputs = time.time(), 0, 0
     for seed in range(args.networks):
         content, shape = onnx_networks.model(seed)
@@ -37,7 +47,7 @@ def main() -> None:
             print(f"network {seed}: {differ} of {expected.size} outputs differ")
         wrong, outputs = wrong + differ, outputs + expected.size
         path.unlink()
-    print(f"{wrong} mismatches in {outputs} outputs of {args.networks} networks, {time.time() - started:.0f} s")
+    print(f"onnxruntime: {wrong} mismatches in {outputs} outputs of {args.networks} networks, {time.time() - started:.0f} s")
 
 
 main()
