@@ -1,6 +1,7 @@
 """Boxes of integer inputs from what a user gives: an input and a radius, or intervals of reals through the model's own quantiser.
 
-ONNX QuantizeLinear is ``saturate(rne(fl(x / scale)) + zero_point)``: each step is non-decreasing, so the image of an interval of reals
+ONNX QuantizeLinear is ``saturate(rne(fl(x / scale)) + zero_point)``, PyTorch's quantize_per_tensor is ``saturate(rne(fma(x, fl(1 / scale),
+zero_point)))``: each step is non-decreasing, so the image of an interval of reals
 is the integer interval between the images of its ends. A real number reaches the runtime as the float32 nearest to it, which is
 non-decreasing as well; the image taken here is that of every real in the interval, so it is never too small.
 """
@@ -12,12 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from bvverify.model.float32 import fma
 from bvverify.model.query import Box
 from bvverify.model.types import AnyArray, Float32Array, Int64Array, QType, Quantisation
 
 
 def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
-    """ONNX QuantizeLinear: float32 ``x`` (any shape) to integers of ``qtype``, as ONNX Runtime computes it. ``x`` is finite."""
+    """Float32 ``x`` (any shape, finite) to integers of ``qtype``: ONNX QuantizeLinear, or PyTorch's where the quantiser is ``fused``."""
+    if quantiser.fused:
+        with np.errstate(over="ignore"):
+            total = fma(x, np.float32(1) / np.float32(quantiser.scale), np.float32(quantiser.zero_point))
+        return np.asarray(np.rint(np.clip(total, np.float32(qtype.lo), np.float32(qtype.hi))).astype(np.int64))
     with np.errstate(over="ignore"):
         scaled = np.asarray(x, np.float32) / np.float32(quantiser.scale)
     # Clamped as floats first: beyond int64 a cast is undefined, and the ends are exact in float32.

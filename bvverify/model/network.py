@@ -38,7 +38,7 @@ class Input:
 
     ``tensor`` is what the first operation reads. ``file_shape`` is the shape in which the model's file declares its input (with the batch
     axis; a reshape may stand between the two). ``quantiser`` None means that the file takes the integers themselves.
-    A quantiser is ONNX QuantizeLinear: ``saturate(rne(fl(x / scale)) + zero_point)``.
+    A quantiser is ONNX QuantizeLinear, ``saturate(rne(fl(x / scale)) + zero_point)``, or PyTorch's (``Quantisation.fused``).
     """
 
     tensor: Tensor

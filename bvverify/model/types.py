@@ -51,11 +51,14 @@ INT8 = QType(8, signed=True)
 class Quantisation:
     """The real number that an integer stands for: ``real = (q - zero_point) * scale``.
 
-    ``scale`` is the value of a float32 (held as a Python float, exactly).
+    ``scale`` is the value of a float32 (held as a Python float, exactly). ``fused`` says how a runtime quantises a real x (all values are
+    float32, ``bvverify.model.box.quantise``): one division and an integer addition (ONNX), or one fused multiply-add with
+    the rounded reciprocal (PyTorch). Dequantising is the same for both.
     """
 
     scale: float
     zero_point: int
+    fused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
