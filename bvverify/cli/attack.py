@@ -22,6 +22,7 @@ def command(
     epsilon: o.Epsilon = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
+    allow_pickle: o.AllowPickle = False,
     timeout: o.Timeout = None,
     seed: o.Seed = 0,
     witness: o.SaveWitness = None,

@@ -32,6 +32,7 @@ def command(
     epsilon: o.Epsilon = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
+    allow_pickle: o.AllowPickle = False,
 ) -> int:
     """Write the question as SMT-LIB 2.
 

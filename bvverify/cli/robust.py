@@ -14,6 +14,7 @@ def command(
     epsilon: o.Epsilon = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
+    allow_pickle: o.AllowPickle = False,
     engine: o.EngineOption = o.Engine.AUTO,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,

@@ -18,6 +18,7 @@ def command(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT.npy", help="Write the outputs of the whole batch.")] = None,
     integers: Annotated[bool, typer.Option("--integers", help="The integers before a final DequantizeLinear.")] = False,
     semantics: o.Semantics = None,
+    allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
     """Run the network exactly, integer by integer.

@@ -16,6 +16,7 @@ def command(
     model: o.Model,
     property_file: Annotated[Path, typer.Argument(metavar="PROPERTY.vnnlib", show_default=False, help="VNN-LIB 1.0 or 2.")],
     semantics: o.Semantics = None,
+    allow_pickle: o.AllowPickle = False,
     engine: o.EngineOption = o.Engine.AUTO,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,
