@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.quant, self.dequant = tq.QuantStub(), tq.DeQuantStub()
         layers = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 

@@ -6,6 +6,7 @@ module with ``remember``. A module runs on one input at a time, since some of Py
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,18 +27,23 @@ _modules: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
 @contextmanager
 def engine(name: str) -> Iterator[None]:
-    """PyTorch with this engine selected; ``UnsupportedError`` where its build does not have it."""
+    """PyTorch with this engine selected, on one thread; ``UnsupportedError`` where its build does not have it."""
     import torch
 
     backend = torch.backends.quantized
     if name not in backend.supported_engines:
         raise UnsupportedError(f"this PyTorch ({torch.__version__}) has no engine {name}; it has {', '.join(backend.supported_engines)}")
-    before = backend.engine
+    before, threads = backend.engine, torch.get_num_threads()
     backend.engine = name
+    torch.set_num_threads(1)
     try:
-        yield
+        # Said once a process, of every quantised tensor; whoever has such a module knows.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
+            yield
     finally:
         backend.engine = before
+        torch.set_num_threads(threads)
 
 
 def engine_of(semantics: str) -> str:
