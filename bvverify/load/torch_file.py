@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 import zipfile
 from pathlib import Path
 from typing import cast
@@ -40,7 +41,13 @@ def _opened(path: Path, content: bytes) -> torch.nn.Module:
         script = False
     try:
         file = io.BytesIO(content)
-        opened = torch.jit.load(file) if script else torch.load(file, weights_only=False, map_location="cpu")  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            # PyTorch's own classes use what PyTorch has deprecated.
+            warnings.simplefilter("ignore")
+            opened = torch.jit.load(file) if script else torch.load(file, weights_only=False, map_location="cpu")  # type: ignore[no-untyped-call]
+            if isinstance(opened, torch.nn.Module):
+                # A pickled quantised convolution comes back as a torso (PyTorch 2.13); TorchScript keeps it whole.
+                list(opened.modules())
     # Unpickling runs the file's own code, and may raise anything.
     except Exception as error:
         mend = "its classes have to be importable, or save it as TorchScript"
