@@ -280,9 +280,10 @@ def _add_rule(r: Reader, step: Step, a: torch.Tensor, b: torch.Tensor, lo: int) 
     x, y = (torch._make_per_tensor_quantized_tensor(torch.from_numpy(v.astype(np.uint8)), t.q_scale(), t.q_zero_point())
             for v, t in ((left, a), (right, b)))  # fmt: skip
     whole = step.again({id(a): x, id(b): y}) if a is not b else step.again({id(a): x})
-    short = [
-        step.again({id(a): p, id(b): q} if a is not b else {id(a): p}) for p, q in zip(torch.split(x, 7), torch.split(y, 7), strict=True)
-    ]
+    # Shorter than any vector of the engine: AVX2 has 32 elements in fbgemm's kernel, SSE2 and NEON have 8 in qnnpack's.
+    length = 31 if r.engine == "fbgemm" else 7
+    pieces = zip(torch.split(x, length), torch.split(y, length), strict=True)
+    short = [step.again({id(a): p, id(b): q} if a is not b else {id(a): p}) for p, q in pieces]
     wanted = whole.int_repr().numpy()
     last = torch.cat([t.int_repr() for t in short]).numpy()
     sa, sb, sc = (np.float32(t.q_scale()) for t in (a, b, step.result))

@@ -40,6 +40,8 @@ def engine(name: str) -> Iterator[None]:
         # Said once a process, of every quantised tensor; whoever has such a module knows.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
+            # From here, since TorchScript would print it without asking Python.
+            torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
             yield
     finally:
         backend.engine = before
