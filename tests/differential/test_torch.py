@@ -112,8 +112,8 @@ def test_robustness_of_a_digits_classifier_is_decided_and_replayed():
     images, labels = torch.from_numpy((digits.data / 16).astype(np.float32)), torch.from_numpy(digits.target)
     torch.manual_seed(0)
     module = tm.Mlp((64, 16, 10))
-    optimiser = torch.optim.Adam(module.parameters(), 0.02)
-    for _ in range(150):
+    optimiser = torch.optim.Adam(module.parameters(), 0.05)
+    for _ in range(40):
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(module(images), labels).backward()
         optimiser.step()

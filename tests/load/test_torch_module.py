@@ -239,3 +239,11 @@ def test_the_stubs_alone_are_a_network():
     x = torch.randn(9, 3)
     network = bvverify.load(tm.quantised(Stubs(), x, "fbgemm"), x, "pytorch-fbgemm")
     assert network.ops == ()
+
+
+def test_the_function_of_the_package_stays_one_after_the_loaders_are_imported(mlp):
+    from bvverify.load import arrays  # noqa: F401
+
+    module, x = mlp
+    assert callable(bvverify.load)
+    assert bvverify.load(module, x, "pytorch-fbgemm").semantics == "pytorch-fbgemm"
