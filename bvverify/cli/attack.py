@@ -23,6 +23,7 @@ def command(
     label: o.Label = None,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
+    allow_pickle: o.AllowPickle = False,
     timeout: o.Timeout = None,
     seed: o.Seed = 0,
     witness: o.SaveWitness = None,

@@ -34,6 +34,7 @@ def command(
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
     label: o.Label = None,
+    allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
     """Check a certificate in exact integers.

@@ -34,6 +34,7 @@ def command(
     label: o.Label = None,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
+    allow_pickle: o.AllowPickle = False,
 ) -> int:
     """Write the question for other solvers, as SMT-LIB 2 or as clauses.
 

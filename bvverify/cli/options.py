@@ -29,7 +29,15 @@ class Engine(StrEnum):
     SMT = "smt"
 
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A quantised network: .onnx, or .h5 (fixed point).")]
+def _permit_pickle(allowed: bool) -> bool:
+    """What the option says holds for every file that the command opens, wherever it does."""
+    from bvverify.load.load import PICKLE_ALLOWED
+
+    PICKLE_ALLOWED.set(allowed)
+    return allowed
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A quantised network: .onnx, .tflite, .h5 or .pt.")]
 Input = Annotated[
     str,
     typer.Option("--input", "-i", metavar="FILE[::INDEX]", show_default=False, help="The input: .npy .npz .png .csv or IDX (.gz too)."),
@@ -43,6 +51,10 @@ Label = Annotated[int | None, typer.Option("--label", "-l", metavar="L", help="T
 Semantics = Annotated[str | None, typer.Option("--semantics", metavar="PROFILE", help="Whose arithmetic [default: what the file implies].")]
 AccumulatorOption = Annotated[
     Accumulator, typer.Option("--accumulator", help="exact: CPUs with VNNI; saturating-pairs: x86 without it (ONNX Runtime).")
+]
+AllowPickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", callback=_permit_pickle, help="Open PyTorch files, which can run any code; of ones you trust."),
 ]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]

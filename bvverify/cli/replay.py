@@ -15,6 +15,7 @@ NAME = "replay"
 def command(
     witness: Annotated[Path, typer.Argument(metavar="WITNESS.json", show_default=False, help="What --json printed or --witness saved.")],
     model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", show_default=False, help="The model, if it has moved since.")] = None,
+    allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
     """Replay a saved witness.

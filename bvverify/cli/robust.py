@@ -15,6 +15,7 @@ def command(
     label: o.Label = None,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
+    allow_pickle: o.AllowPickle = False,
     engine: o.EngineOption = o.Engine.AUTO,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,

@@ -19,6 +19,7 @@ def command(
     integers: Annotated[bool, typer.Option("--integers", help="The integers before a final DequantizeLinear.")] = False,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
+    allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
     """Run the network exactly, integer by integer.

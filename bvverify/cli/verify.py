@@ -17,6 +17,7 @@ def command(
     property_file: Annotated[Path, typer.Argument(metavar="PROPERTY.vnnlib", show_default=False, help="VNN-LIB 1.0 or 2.")],
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
+    allow_pickle: o.AllowPickle = False,
     engine: o.EngineOption = o.Engine.AUTO,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,

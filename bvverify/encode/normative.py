@@ -37,8 +37,10 @@ from bvverify.model.ops import (
     Lookup,
     MaxPool,
     Op,
+    Q31Add,
     Reshape,
     SequentialFloat32,
+    ShiftAdd,
     SumThenRequantise,
     Transpose,
     Window,
@@ -197,6 +199,15 @@ class _Writer:
                 self.used[definitions.layer("add")] = None
                 tail = f"{real32(ra)} {real32(rb)} {real32(offset)} {self.number(op.lo)} {self.number(op.hi)}"
                 return self.elements(tensor, shape, lambda i: f"(add-fma {a[i]} {b[i]} {tail})")
+            case ShiftAdd(ma=ma, mb=mb, bias=bias, shift=shift, zero_point=zero):
+                self.used[definitions.layer("add-xnnpack")] = None
+                tail = " ".join(map(self.number, (ma, mb, bias, shift, zero, op.lo, op.hi)))
+                return self.elements(tensor, shape, lambda i: f"(add-shift {a[i]} {b[i]} {tail})")
+            case Q31Add(za=za, zb=zb, qa=qa, qb=qb, qo=qo, zero_point=zero, single=single):
+                self.used[definitions.layer("add-tflite")] = None
+                function = "add-q31-single" if single else "add-q31-double"
+                tail = " ".join(map(self.number, (za, zb, *qa, *qb, *qo, zero, op.lo, op.hi)))
+                return self.elements(tensor, shape, lambda i: f"({function} {a[i]} {b[i]} {tail})")
             case _:
                 assert_never(op.rule)
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from bvverify.errors import InputError, UsageError
 from bvverify.load import profile
-from bvverify.load.profile import CmsisNn, FixedPoint, OnnxRuntime, TfLite
+from bvverify.load.profile import CmsisNn, FixedPoint, OnnxRuntime, PyTorch, TfLite
 from bvverify.model import saturating_pairs
 from bvverify.model.network import Network
 
+PICKLE_ALLOWED: ContextVar[bool] = ContextVar("PICKLE_ALLOWED", default=False)
+"""What the command line's --allow-pickle says, for all files that one command opens."""
+_TORCH = (".pt", ".pth")
 
-def load(path: Path | str, semantics: str | None = None) -> Network:
-    """The network of a model file (.onnx, .tflite, .h5), read under ``semantics`` (None: what the file implies).
+
+def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool = False) -> Network:
+    """The network of a model file (.onnx, .tflite, .h5, .pt), read under ``semantics`` (None: what the file implies).
+
+    A PyTorch file is a pickle, which can run any code: it is opened with ``allow_pickle`` (or ``PICKLE_ALLOWED``) only.
 
     ``UsageError`` for a profile that does not exist or is not one for this format, ``InputError`` for a file that cannot be read,
     ``UnsupportedError`` naming the node where its arithmetic is not an exact integer function that bvverify models.
@@ -20,13 +28,23 @@ def load(path: Path | str, semantics: str | None = None) -> Network:
     path = Path(path)
     chosen = None if semantics is None else profile.parse(semantics)
     suffix = path.suffix.lower()
-    if suffix not in (".onnx", ".tflite", ".h5", ".hdf5"):
+    if suffix not in (".onnx", ".tflite", ".h5", ".hdf5", *_TORCH):
         if not path.is_file():
             _read(path)
         raise InputError(
-            f"{path}: a model's name ends in .onnx (ONNX), .tflite (LiteRT) or .h5 (fixed-point network), not in {suffix or 'nothing'!r}"
+            f"{path}: a model's name ends in .onnx (ONNX), .tflite (LiteRT), .h5 (fixed-point network) or .pt (PyTorch),"
+            f" not in {suffix or 'nothing'!r}"
         )
     content = _read(path)
+    if suffix in _TORCH:
+        if not isinstance(chosen, PyTorch):
+            raise UsageError(
+                f"{path}: a PyTorch file does not say which engine runs it; say --semantics pytorch-fbgemm or pytorch-qnnpack"
+                + ("" if chosen is None else f" instead of {semantics}")
+            )
+        from bvverify.load.torch_file import load_file
+
+        return load_file(path, content, chosen, allow_pickle=allow_pickle or PICKLE_ALLOWED.get())
     if suffix == ".onnx":
         if not isinstance(chosen, OnnxRuntime | None):
             raise UsageError(f"--semantics {semantics}: {path} is an ONNX file; its semantics are onnxruntime")
@@ -52,6 +70,19 @@ def load(path: Path | str, semantics: str | None = None) -> Network:
     from bvverify.load.fixed_point import load_fixed_point
 
     return load_fixed_point(path, content, chosen)
+
+
+def load_object(module: Any, example_input: Any, semantics: str | None = None) -> Network:
+    """The network of a PyTorch eager-quantised module; ``example_input`` is an input as it takes it, batch axis first.
+
+    ``semantics`` None is the engine that PyTorch has selected. Errors as for ``load``.
+    """
+    chosen = None if semantics is None else profile.parse(semantics)
+    if not isinstance(chosen, PyTorch | None):
+        raise UsageError(f"semantics {semantics}: a PyTorch module runs under pytorch-fbgemm or pytorch-qnnpack")
+    from bvverify.load import torch_module
+
+    return torch_module.load_object(module, example_input, chosen)
 
 
 def _read(path: Path) -> bytes:

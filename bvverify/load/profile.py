@@ -9,6 +9,7 @@
 ``tflite-xnnpack``                        LiteRT's default: the XNNPACK delegate
 ``cmsis-nn``, ``cmsis-nn:single-rounding=1``  CMSIS-NN on a microcontroller, by default and with single rounding switched on
 ``pytorch-fbgemm``, ``pytorch-qnnpack``   PyTorch's eager quantised modules on either engine
+``pytorch-fbgemm:input=1x28x28``          the same for a saved module that takes inputs of this shape, which its file does not say
 
 A verdict names the profile in its canonical spelling.
 """
@@ -69,12 +70,13 @@ class CmsisNn:
 
 @dataclass(frozen=True, slots=True)
 class PyTorch:
-    """PyTorch's eager quantised modules; ``engine`` is ``fbgemm`` or ``qnnpack``."""
+    """PyTorch's eager quantised modules; ``engine`` is ``fbgemm`` or ``qnnpack``, ``input_shape`` is without the batch axis, () unknown."""
 
     engine: str
+    input_shape: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"pytorch-{self.engine}"
+        return f"pytorch-{self.engine}" + (f":input={'x'.join(map(str, self.input_shape))}" if self.input_shape else "")
 
 
 Profile = FixedPoint | OnnxRuntime | TfLite | CmsisNn | PyTorch
@@ -124,7 +126,16 @@ def _parse(text: str) -> Profile:
         value = options.get("qdqisint8allowed", "0")
         if value in ("0", "1"):
             return OnnxRuntime(value == "1")
+    if family in ("pytorch-fbgemm", "pytorch-qnnpack") and set(options) == {"input"}:
+        return PyTorch(family.removeprefix("pytorch-"), _shape(text, options["input"]))
     raise UsageError(f"--semantics {text}: there is no such profile; bvverify has {KNOWN}")
+
+
+def _shape(text: str, value: str) -> tuple[int, ...]:
+    sides = value.split("x")
+    if not all(s.isascii() and s.isdigit() and 0 < int(s) < 1 << 16 for s in sides):
+        raise UsageError(f"--semantics {text}: a shape is written as in input=1x28x28 or input=784, without the batch axis")
+    return tuple(map(int, sides))
 
 
 def _width(text: str, value: str) -> int:

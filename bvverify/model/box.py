@@ -14,6 +14,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from bvverify.errors import UsageError
+from bvverify.model.float32 import fma
 from bvverify.model.query import Box
 from bvverify.model.types import AnyArray, Float32Array, Int64Array, QType, Quantisation
 
@@ -27,6 +28,10 @@ def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
     ``UsageError`` for values so far out that the runtime's conversion overflows.
     """
     x, scale = np.asarray(x, np.float32), np.float32(quantiser.scale)
+    if quantiser.rounding == "multiply-add-half-even":
+        with np.errstate(over="ignore"):
+            total = fma(x, np.float32(1) / scale, np.float32(quantiser.zero_point))
+        return np.asarray(np.rint(np.clip(total, np.float32(qtype.lo), np.float32(qtype.hi))).astype(np.int64))
     with np.errstate(over="ignore"):
         scaled: AnyArray = x * (np.float32(1) / scale) if quantiser.rounding == "multiply-half-even" else x / scale
     match quantiser.rounding:

@@ -47,8 +47,9 @@ UINT8 = QType(8, signed=False)
 INT8 = QType(8, signed=True)
 
 
-Rounding = Literal["divide-half-even", "divide-half-away", "multiply-half-even"]
-"""How a quantiser makes integers of float32: ``rne(fl(x / scale))``, ``away(fl(x / scale))``, ``rne(fl(x * fl(1 / scale)))``."""
+Rounding = Literal["divide-half-even", "divide-half-away", "multiply-half-even", "multiply-add-half-even"]
+"""How a quantiser makes integers of float32: ``rne(fl(x / scale))`` (ONNX), ``away(fl(x / scale))`` and ``rne(fl(x * fl(1 / scale)))``
+(LiteRT), then plus the zero point; or ``rne(fma(x, fl(1 / scale), zero_point))`` (PyTorch)."""
 
 
 @dataclass(frozen=True, slots=True)

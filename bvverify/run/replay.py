@@ -50,13 +50,19 @@ def witness(query: Query, x: Int64Array, *, runtimes: bool = True) -> Witness:
 def runtime_replays(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Replay, ...]:
     """What the installed runtimes make of one input as the file takes it, held against the declared output of the interpreter."""
     # Imported here: loading a runtime costs more than most properties take.
-    from bvverify.run import oracle, oracle_litert
-
     match network.provenance.format:
         case "onnx":
+            from bvverify.run import oracle
+
             return oracle.replay(network, given, declared)
         case "tflite":
+            from bvverify.run import oracle_litert
+
             return oracle_litert.replay(network, given, declared)
+        case "torch":
+            from bvverify.run import oracle_torch
+
+            return oracle_torch.replay(network, given, declared)
         case _:
             return ()
 

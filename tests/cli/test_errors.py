@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from bvverify import examples
 from bvverify.cli import main
+from bvverify.load import load as loader
 
 MLP, CNN = str(examples.path("digits_mlp_qop.onnx")), str(examples.path("digits_cnn_qop.onnx"))
 IMAGES, PROPERTY = str(examples.path(examples.IMAGES)), str(examples.path(examples.PROPERTY))
@@ -227,7 +228,7 @@ def test_a_bug_is_exit_code_6_and_one_line_with_a_hint(cli, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("bvverify.load.load.load", broken)
+    monkeypatch.setattr(loader, "load", broken)
     outcome = cli("robust", MLP, *ONE)
     assert (outcome.code, outcome.out) == (6, "")
     assert outcome.err == "bvverify: error: internal error: ZeroDivisionError: a bug (BVVERIFY_TRACEBACK=1 shows where)\n"
@@ -244,7 +245,7 @@ def test_an_interrupt_is_exit_code_130(cli, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bvverify.load.load.load", interrupted)
+    monkeypatch.setattr(loader, "load", interrupted)
     outcome = cli("robust", MLP, *ONE)
     assert (outcome.code, outcome.out, outcome.err) == (130, "", "bvverify: interrupted\n")
 
