@@ -7,15 +7,22 @@ from pathlib import Path
 from bvverify.errors import InputError, UsageError
 from bvverify.load import profile
 from bvverify.load.profile import FixedPoint, OnnxRuntime
+from bvverify.model.ideal import SUFFIX, ideal
 from bvverify.model.network import Network
 
 
 def load(path: Path | str, semantics: str | None = None) -> Network:
     """The network of a model file (.onnx, .h5), read under ``semantics`` (None: what the file implies).
 
+    ``+rational-half-up`` behind a profile gives that reading's ideal twin (``bvverify.model.ideal``), alone that of the file's own.
+
     ``UsageError`` for a profile that does not exist or is not one for this format, ``InputError`` for a file that cannot be read,
     ``UnsupportedError`` naming the node where its arithmetic is not an exact integer function that bvverify models.
     """
+    if semantics is not None and semantics.endswith(SUFFIX):
+        return ideal(load(path, semantics.removesuffix(SUFFIX)))
+    if semantics == SUFFIX[1:]:
+        return ideal(load(path))
     path = Path(path)
     chosen = None if semantics is None else profile.parse(semantics)
     suffix = path.suffix.lower()
