@@ -8,7 +8,7 @@
 ``tflite-xnnpack``                        LiteRT's default: the XNNPACK delegate
 ``cmsis-nn``, ``cmsis-nn:single-rounding=1``  CMSIS-NN on a microcontroller, by default and with single rounding switched on
 ``pytorch-fbgemm``, ``pytorch-qnnpack``   PyTorch's eager quantised modules on either engine
-``PROFILE+rational-half-up``              the ideal twin of any of them: its multipliers, rounded once and exactly (``bvverify.model.ideal``)
+``PROFILE+rational-half-up``              the ideal twin of any: its multipliers, rounded once and exactly (``bvverify.model.ideal``)
 
 A verdict names the profile in its canonical spelling.
 """
