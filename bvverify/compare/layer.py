@@ -68,11 +68,11 @@ def compare_layer(a: Network, b: Network, name: str, *, seed: int = 0, timeout: 
 
 
 def _find(network: Network, name: str) -> int:
-    for index, op in enumerate(network.ops):
-        if name in (op.name, network.tensors[index + 1].name):
-            return index
-    known = ", ".join(op.name for op in network.ops)
-    raise UsageError(f"--layer {name}: {network.provenance.path} has no such layer; it has {known}")
+    nodes, tensors = [op.name for op in network.ops], [t.name for t in network.tensors[1:]]
+    for names in (nodes, tensors):
+        if name in names:
+            return names.index(name)
+    raise UsageError(f"--layer {name}: {network.provenance.path} has no such layer; it has {', '.join(nodes)}")
 
 
 def _check_same_inputs(a: Network, b: Network, index: int) -> None:

@@ -23,7 +23,7 @@ from bvverify.run import interpreter
 from bvverify.run.replay import violates
 
 _STARTS = 48
-_MOST_TARGETS = 400
+_MOST_TARGETS, _MOST_CLIMBED = 400, 12
 _CLIMBS, _NEIGHBOURS = 160, 128
 _ROUNDS, _KEPT = 96, 256
 
@@ -39,9 +39,9 @@ class Target:
 
 
 def targets(joint: Joint, rng: np.random.Generator) -> list[Target]:
-    """The gaps of all elements that can be the first to differ: those that sums of inputs reach, then from the last operation backwards."""
+    """The gaps of all elements that can be the first to differ: the last operations first, in random order within one."""
     found = []
-    for start in sorted(joint.starts, key=lambda s: (not reads_input(joint.a, s.op), -s.op)):
+    for start in reversed(joint.starts):
         one, other = staircase_of(joint.a.ops[start.op]), staircase_of(joint.b.ops[start.op])
         if one is None or other is None:
             continue
@@ -75,7 +75,9 @@ def suggest(joint: Joint, query: Query, seed: int, deadline: float | None) -> tu
 
     shape = query.box.lo.shape
     hit = first_accepted(rng.integers(query.box.lo, query.box.hi + 1, (256, *shape)))
-    aims = targets(joint, rng)[:_MOST_TARGETS]
+    every = targets(joint, rng)
+    direct = [t for t in every if reads_input(joint.a, t.op)][:_MOST_TARGETS]
+    aims = [*direct, *[t for t in every if not reads_input(joint.a, t.op)][:_MOST_CLIMBED]]
     for aim in aims:
         if hit is not None or (deadline is not None and time.monotonic() > deadline):
             break
