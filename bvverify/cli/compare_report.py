@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,11 @@ def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Seq
         if witness_file is not None:
             lines.append(_line("saved", str(witness_file)))
     if made.answer is Answer.EQUAL:
+        if made.checked is not None:
+            c = made.checked
+            unchecked = f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else ""
+            what = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims{unchecked}"
+            lines.append(_line("checked", f"by the kernel, in exact integers: {what}"))
         lines += [_line("saved", str(file)) for file in saved]
         if wanted and not saved:
             lines.append(_line("saved", "no certificate: agreement of the roundings is shown by their thresholds, not by a tree"))
@@ -249,6 +254,7 @@ def _object(asked: Asked, made: Comparison, seed: int) -> dict[str, Any]:
     return _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting) | {
         "begins": [{"tensor": b.name, "candidates": b.candidates, "elements": b.elements} for b in made.begins],
         "stages": [{"stage": s.stage, "seconds": round(s.seconds, 6), "detail": s.detail} for s in made.stages],
+        "checked": None if made.checked is None else asdict(made.checked),
         "witness": witness,
         "seed": seed,
     }

@@ -1,4 +1,4 @@
-"""Can two readings of one model differ on a box? The stages, in order: agreement, suggestions, and the pipeline on the joint network.
+"""Can two readings of one model differ on a box? The stages, in order: agreement, bounds, suggestions, gates, the whole pipeline.
 
 *Equal* is shown by induction over the operations (``agreement``), or by ``verify.decide`` on the joint network, with a certificate that
 the kernel has accepted. *Differs* comes with an input on which the exact interpreter gives two answers, and which the runtimes that are
@@ -25,6 +25,7 @@ from bvverify.run import interpreter, replay
 
 _GATE_SECONDS = 20.0
 _SUGGEST_SECONDS = 15.0
+_QUICK = frozenset({"clean input", "interval", "linear"})
 _PARTS = "an input of the box parts them"
 _MEETS = {Verdict.VERIFIED: "never meet", Verdict.FALSIFIED: "can meet", Verdict.UNKNOWN: "may or may not meet"}
 _ANSWERS = {Verdict.VERIFIED: Answer.EQUAL, Verdict.FALSIFIED: Answer.DIFFERS, Verdict.UNKNOWN: Answer.UNKNOWN}
@@ -79,7 +80,7 @@ def compare(
     work = _Work(joint, asked, box, nominal, by_class, options, progress or (lambda _stage, _line: None), deadline)
     detail = f"a difference can begin at {sum(x.candidates for x in begins)} elements"
     work.reports.append(StageReport("agreement", time.monotonic() - started, None, detail))
-    stages = (_agreement, _suggestions, _gates, _pipeline)
+    stages = (_agreement, _bounds, _suggestions, _gates, _pipeline)
     end = next(end for stage in stages if (end := stage(work)) is not None)
     checks = [r.checked for r in work.results if r.verdict is Verdict.VERIFIED]
     return Comparison(
@@ -93,7 +94,7 @@ def compare(
         None if end.x is None else _replayed(joint, end.x, by_class, runtimes=options.runtimes),
         None if end.x is None else part(a, b, end.x),
         end.certificates,
-        None if None in checks or end.answer is not Answer.EQUAL else CheckReport.total([c for c in checks if c is not None]),
+        None if None in checks or not checks or end.answer is not Answer.EQUAL else CheckReport.total([c for c in checks if c is not None]),
     )
 
 
@@ -123,9 +124,9 @@ class _Work:
         left = None if self.deadline is None else max((self.deadline - time.monotonic()) * share, 1e-3)
         return left if most is None else most if left is None else min(left, most)
 
-    def decide(self, query: Query, limit: float | None) -> Result:
-        """The pipeline's result, which is kept."""
-        result = verify.decide(query, replace(self.options, timeout=limit, runtimes=False), self.progress)
+    def decide(self, query: Query, limit: float | None, stages: frozenset[str] | None = None) -> Result:
+        """The pipeline's result, which is kept; all its stages, or some."""
+        result = verify.decide(query, replace(self.options, timeout=limit, runtimes=False, stages=stages), self.progress)
         self.results.append(result)
         return result
 
@@ -146,6 +147,13 @@ def _agreement(work: _Work) -> _End | None:
         return None
     why = "no operation's rounding can differ on an accumulator that the box allows, so that no tensor can be the first to differ"
     return _End(Answer.EQUAL, "agreement", f"{why} (induction over the operations; ranges: {work.joint.rule})")
+
+
+def _bounds(work: _Work) -> _End | None:
+    """What exact bounds of the joint network decide at once."""
+    result = work.decide(work.query(), work.limit(0.25), _QUICK)
+    work.reports += result.stages
+    return None if result.verdict is Verdict.UNKNOWN else _settled(result)
 
 
 def _suggestions(work: _Work) -> _End | None:
@@ -198,11 +206,16 @@ def _pipeline(work: _Work) -> _End:
     """``verify.decide`` on the joint network."""
     result = work.decide(work.query(), work.limit(1.0))
     work.reports += result.stages
+    end = _settled(result)
+    # With operations shown to agree by gates, the network that was decided cannot be made again from the model alone.
+    return replace(end, certificates=()) if work.agreed else end
+
+
+def _settled(result: Result) -> _End:
+    """A result about the joint network as the end."""
     if result.witness is not None:
         return _End(Answer.DIFFERS, result.stage, _PARTS, result.witness.input)
-    # With operations shown to agree by gates, the network that was decided cannot be made again from the model alone.
-    certificates = () if work.agreed else result.certificates
-    return _End(_ANSWERS[result.verdict], result.stage, result.reason, None, certificates)
+    return _End(_ANSWERS[result.verdict], result.stage, result.reason, None, result.certificates)
 
 
 def _replayed(joint: Joint, x: Int64Array, by_class: bool, *, runtimes: bool) -> tuple[Witness, Witness]:

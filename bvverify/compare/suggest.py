@@ -75,18 +75,26 @@ def suggest(joint: Joint, query: Query, seed: int, deadline: float | None) -> tu
 
     shape = query.box.lo.shape
     hit = first_accepted(rng.integers(query.box.lo, query.box.hi + 1, (256, *shape)))
+    budget = _budget(query)
     every = targets(joint, rng)
     direct = [t for t in every if reads_input(joint.a, t.op)][:_MOST_TARGETS]
     aims = [*direct, *[t for t in every if not reads_input(joint.a, t.op)][:_MOST_CLIMBED]]
     for aim in aims:
-        if hit is not None or (deadline is not None and time.monotonic() > deadline):
+        if hit is not None or tried > budget or (deadline is not None and time.monotonic() > deadline):
             break
         if reads_input(joint.a, aim.op):
             x = search(aim.form, lo, hi, aim.first, aim.last, rng, _STARTS, centre)
             hit = first_accepted(x.reshape(-1, *shape))
         else:
             hit = _climb(joint, aim, query, first_accepted, rng)
+            tried += _CLIMBS * _NEIGHBOURS  # mostly not offered, but looked at
     return hit, tried
+
+
+def _budget(query: Query) -> int:
+    """How many inputs to try at most: no more than a few times as many as there are."""
+    inputs_there = float(np.prod((query.box.hi - query.box.lo + 1).astype(np.float64)))
+    return int(min(4 * inputs_there, 1e6))
 
 
 def wander(
@@ -105,7 +113,7 @@ def wander(
     """
     rng, lo, hi = np.random.default_rng(seed), query.box.lo, query.box.hi
     kept = x[None]
-    for _ in range(_ROUNDS):
+    for _ in range(min(_ROUNDS, 1 + _budget(query) // 256)):
         if deadline is not None and time.monotonic() > deadline:
             break
         batch = kept[rng.integers(0, len(kept), 256)]
