@@ -92,7 +92,7 @@ def compare(
         begins,
         tuple(work.reports),
         None if end.x is None else _replayed(joint, end.x, by_class, runtimes=options.runtimes),
-        None if end.x is None else part(a, b, end.x),
+        None if end.x is None else part(a, joint.b, end.x),
         end.certificates,
         None if None in checks or not checks or end.answer is not Answer.EQUAL else CheckReport.total([c for c in checks if c is not None]),
     )

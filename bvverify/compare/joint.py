@@ -17,6 +17,7 @@ import numpy as np
 from bvverify.bounds import interval, linear
 from bvverify.bounds.interval import Bounds
 from bvverify.compare.agreement import may_part
+from bvverify.compare.rebase import rebase
 from bvverify.errors import UnsupportedError
 from bvverify.model import requant as rq
 from bvverify.model.network import Network, Output, Provenance
@@ -56,8 +57,9 @@ class Joint:
 def join(a: Network, b: Network, box: Box) -> Joint:
     """Join two readings of one file on a box; ``UnsupportedError`` where they do not read the same input.
 
-    ``bounds`` of the result are of A, on the box.
+    ``bounds`` of the result are of A, on the box; its B is on the integers of A (``rebase``).
     """
+    b = rebase(b, a)
     one, other = a.input.tensor, b.input.tensor
     path = a.provenance.path
     if (one.shape, one.qtype, a.input.quantiser) != (other.shape, other.qtype, b.input.quantiser):

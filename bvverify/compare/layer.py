@@ -18,6 +18,7 @@ from bvverify.compare.agreement import gaps, may_part, same_accumulator, stairca
 from bvverify.compare.answer import Answer
 from bvverify.compare.parting import Parting, rounded
 from bvverify.compare.reach import Unsettled, form, search, solve
+from bvverify.compare.rebase import rebase
 from bvverify.errors import InternalError, UnsupportedError, UsageError
 from bvverify.model.network import Network
 from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Lookup, inputs
@@ -53,6 +54,7 @@ def compare_layer(a: Network, b: Network, name: str, *, seed: int = 0, timeout: 
     """Decide for one layer, named by its node or by the tensor that it makes. ``UsageError`` names the layers that there are."""
     started = time.monotonic()
     deadline = None if timeout is None else started + timeout
+    b = rebase(b, a)
     index = _find(a, name)
     _check_same_inputs(a, b, index)
     bounds = _whole(a, index)

@@ -93,8 +93,8 @@ def suggest(joint: Joint, query: Query, seed: int, deadline: float | None) -> tu
 
 def _budget(query: Query) -> int:
     """How many inputs to try at most: no more than a few times as many as there are."""
-    inputs_there = float(np.prod((query.box.hi - query.box.lo + 1).astype(np.float64)))
-    return int(min(4 * inputs_there, 1e6))
+    bits = float(np.log2((query.box.hi - query.box.lo + 1).astype(np.float64)).sum())
+    return int(min(4 * 2 ** min(bits, 30.0), 1e6))
 
 
 def wander(

@@ -73,12 +73,14 @@ def _differ(ours, theirs, by_class):
 @pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize("differ", [False, True])
 def test_the_answer_is_that_of_enumeration(differ, by_class):
-    """Of the pairs that part somewhere on the box, the first ten that answer one way."""
+    """Of the pairs that part somewhere on the box, the first six that answer one way."""
     asked = 0
     for seed in range(300):
+        if asked == 6:
+            break
         a, b, box, x, ours, theirs = pair(seed)
         parted = any((s != t).any() for s, t in zip(interpreter.trace(a, x), interpreter.trace(b, x), strict=True))
-        if asked == 10 or not parted or _differ(ours, theirs, by_class) is not differ:
+        if not parted or _differ(ours, theirs, by_class) is not differ:
             continue
         asked += 1
         made = compare(a, b, box, by_class=by_class, options=verify.Options(timeout=60, runtimes=False))
@@ -90,12 +92,12 @@ def test_the_answer_is_that_of_enumeration(differ, by_class):
             assert np.array_equal(interpreter.run(a, one.input[None])[0], one.output)
             assert np.array_equal(interpreter.run(b, one.input[None])[0], other.output)
             assert made.parting is not None
-    assert asked == 10
+    assert asked == 6
 
 
 def test_the_joint_network_computes_both_and_its_question_is_theirs():
     shared = joined = 0
-    for seed in range(1000, 1100):
+    for seed in range(1000, 1060):
         a, b, box, x, ours, theirs = pair(seed)
         joint = join(a, b, box)
         if joint.network is None:
@@ -109,13 +111,13 @@ def test_the_joint_network_computes_both_and_its_question_is_theirs():
         assert np.array_equal(differing_outputs(joint).violated(flat, both), (ours != theirs).any(axis=1))
         assert np.array_equal(differing_classes(joint).violated(flat, both), ours.argmax(axis=1) != theirs.argmax(axis=1))
     assert shared > 10
-    assert joined > 20
+    assert joined > 10
 
 
 def test_a_difference_begins_only_where_agreement_says_that_it_may():
     """The first tensor to differ, on any input of the box, is one of the starts, at one of its elements."""
     begun = 0
-    for seed in range(2000, 2120):
+    for seed in range(2000, 2080):
         a, b, box, x, _, _ = pair(seed)
         starts = {s.op: s.elements for s in join(a, b, box).starts}
         ours, theirs = interpreter.trace(a, x), interpreter.trace(b, x)
@@ -126,4 +128,4 @@ def test_a_difference_begins_only_where_agreement_says_that_it_may():
             assert not (differ & ~may).any(), (seed, a.ops[index].name)
             begun += int(differ.any())
             equal &= ~differ.reshape(len(x), -1).any(axis=1)
-    assert begun > 40
+    assert begun > 20

@@ -38,7 +38,7 @@ def test_sums_are_reached_exactly_when_enumeration_reaches_them():
 def test_each_layer_is_decided_as_enumeration_decides_it():
     """Layers of at most 2^10 inputs, of every kind, on everything that their type allows."""
     answers, wrapped = {Answer.EQUAL: 0, Answer.DIFFERS: 0}, 0
-    for seed in range(500):
+    for seed in range(300):
         rng = np.random.default_rng(seed)
         a = random_networks.network(rng, [str(rng.choice(["dense", "conv", "mean", "add", "table", "clamp", "max"]))])
         b = other_reading(rng, a)
@@ -64,5 +64,5 @@ def test_each_layer_is_decided_as_enumeration_decides_it():
             assert (one.result, two.result) == made.parting.results
             assert abs(one.distance) <= 0.5
             assert one.value == one.tie + one.distance
-    assert min(answers.values()) > 15, answers
+    assert min(answers.values()) > 10, answers
     assert 0 < wrapped < 50
