@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -151,3 +152,25 @@ def test_signed_integers_are_held_against_shifted_ones(cli, tmp_path):
     assert (outcome.code, outcome.first) == (0, "equal")
     outcome = cli("compare", path, "--against", "onnxruntime:qdqisint8allowed=1+rational-half-up")
     assert (outcome.code, outcome.first) == (0, "equal")
+
+
+def test_fixed_point_widths(cli, tmp_path):
+    """Outputs of two widths are on two scales; their classes can be compared, and so can one width with its ideal."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "n.h5"
+    with h5py.File(path, "w") as file:
+        for name, shape in (("dense_0", (6, 8)), ("dense_1", (8, 4))):
+            group = file.create_group(f"{name}/{name}")
+            group["kernel:0"], group["bias:0"] = (rng.normal(0, 0.4, s).astype(np.float32) for s in (shape, shape[1:]))
+    six = ("compare", path, "--semantics", "fixed-point:bits=6,input_bits=4", "--against")
+    eight = "fixed-point:bits=8,input_bits=4"
+    assert cli(*six, eight).code == 2
+    assert "ask about the class" in cli(*six, eight).err
+    assert cli(*six, "fixed-point:bits=6,input_bits=5", "--class").code == 2
+    assert "sums up other numbers" in cli(*six, eight, "--layer", "dense_0").err
+    outcome = cli(*six, eight, "--class", "--json")
+    answer = json.loads(outcome.out)
+    assert (outcome.code, answer["verdict"]) == (10, "differs")
+    assert answer["witness"]["a"]["class"] != answer["witness"]["b"]["class"]
+    assert answer["parting"]["roundings"] == []  # the sums differ already
+    assert cli(*six, "rational").first == "equal"
