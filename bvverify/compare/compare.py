@@ -207,6 +207,8 @@ def _pipeline(work: _Work) -> _End:
     result = work.decide(work.query(), work.limit(1.0))
     work.reports += result.stages
     end = _settled(result)
+    if end.answer is Answer.UNKNOWN and work.deadline is not None and time.monotonic() >= work.deadline:
+        end = replace(end, reason=f"the time limit of {work.options.timeout:g} s ran out before anything decided")
     # With operations shown to agree by gates, the network that was decided cannot be made again from the model alone.
     return replace(end, certificates=()) if work.agreed else end
 

@@ -29,6 +29,8 @@ from bvverify.model.types import AnyArray, QType, Tensor, frozen_array
 
 AGAINST = " against "
 _MOST_CLASSES = 64
+_MOST_LINEAR = 4096
+"""Elements of all tensors up to which linear bounds are worth their seconds here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +73,8 @@ def join(a: Network, b: Network, box: Box) -> Joint:
         raise UnsupportedError(f"{path}: output {a.output_tensor.name}: the two readings have different numbers of outputs")
     bounds = interval.propagate(a, box)
     joint = rejoin(a, b, bounds, "exact integer intervals of the box")
-    if joint.network is not None and len(a.ops) > 1:
+    # By size and not by time: whoever checks a certificate has to come to the same network.
+    if joint.network is not None and len(a.ops) > 1 and sum(t.size for t in a.tensors) <= _MOST_LINEAR:
         bounds, _ = linear.tighten(a, box, bounds)
         joint = rejoin(a, b, bounds, "exact integer intervals and linear bounds of the box")
     return joint
