@@ -50,10 +50,9 @@ def command(
     from bvverify.certify import kernel
     from bvverify.cli.output import SCHEMA_VERSION, emit
     from bvverify.load import certificate_file
-    from bvverify.load.load import load
 
     read = certificate_file.read(certificate)
-    network = load(_model(certificate, read, model), read.statement.semantics)
+    network = _network(_model(certificate, read, model), read, named=property_file is not None or source is not None)
     queries = _queries(read, network, property_file, source, radius, epsilon, label)
     begun, report, reason = time.monotonic(), None, ""
     for query in queries:
@@ -82,6 +81,37 @@ def _model(file: Path, certificate: Certificate, given: Path | None) -> Path:
     raise UsageError(f"{file}: its model {recorded} is not here; name it with --model")
 
 
+def _network(path: Path, certificate: Certificate, *, named: bool) -> Network:
+    """The network that the statement is about: the model under its semantics, or two readings of it side by side (``compare``)."""
+    from bvverify.compare.joint import AGAINST, join
+    from bvverify.errors import InputError, UsageError
+    from bvverify.load.load import load
+    from bvverify.model.query import Box
+
+    stated = certificate.statement
+    if AGAINST not in stated.semantics:
+        return load(path, stated.semantics)
+    if named:
+        raise UsageError("a certificate of compare is about two readings of the model: leave out --property and --input")
+    a, b = (load(path, semantics) for semantics in stated.semantics.split(AGAINST, 1))
+    _check_box(path, certificate, a)
+    joint = join(a, b, Box.of(stated.lo, stated.hi))
+    if joint.network is None:
+        raise InputError(f"{path}: on the certificate's box {stated.semantics} agree by their thresholds alone; there is nothing to check")
+    return joint.network
+
+
+def _check_box(path: Path, certificate: Certificate, network: Network) -> None:
+    from bvverify.errors import InputError
+
+    stated, tensor = certificate.statement, network.input.tensor
+    fits = stated.lo.shape == stated.hi.shape == tensor.shape and (stated.lo <= stated.hi).all()
+    if not (fits and stated.lo.min() >= tensor.qtype.lo and stated.hi.max() <= tensor.qtype.hi):
+        raise InputError(
+            f"its statement does not fit the model {path}: a box of {stated.lo.shape} for inputs of {tensor.shape} {tensor.qtype}"
+        )
+
+
 def _queries(
     certificate: Certificate,
     network: Network,
@@ -99,15 +129,12 @@ def _queries(
     path, stated = Path(network.provenance.path), certificate.statement
     if property_file is not None or source is not None:
         return list(question.ask(path, property_file, source, radius, epsilon, label, stated.semantics).queries)
-    tensor, outputs = network.input.tensor, network.output_tensor.size
+    outputs = network.output_tensor.size
+    _check_box(path, certificate, network)
     rows = [row for conjunction in stated.violation for row in conjunction]
-    fits = stated.lo.shape == stated.hi.shape == tensor.shape and (stated.lo <= stated.hi).all()
-    fits = fits and stated.lo.min() >= tensor.qtype.lo and stated.hi.max() <= tensor.qtype.hi
     small = all(abs(int(v)) < 1 << 31 for row in rows for v in (row.bound, *row.outputs, *(() if row.inputs is None else row.inputs)))
-    if not fits or not small or any(row.outputs.shape != (outputs,) for row in rows):
-        raise InputError(
-            f"its statement does not fit the model {path}: a box of {stated.lo.shape} for inputs of {tensor.shape} {tensor.qtype}"
-        )
+    if not small or any(row.outputs.shape != (outputs,) for row in rows):
+        raise InputError(f"its statement does not fit the model {path}: rows that are not over its {outputs} outputs, or beyond 2^31")
     return [Query(network, Box.of(stated.lo, stated.hi), Property(stated.violation, ""))]
 
 
@@ -144,7 +171,8 @@ def _lines(certificate: Certificate, network: Network, report: CheckReport, seco
     ]
     if not report.complete:
         lines.append(f"  unchecked  {report.solver_leaves} leaves that the bit-vector solver closed")
-    return [*lines, "  trusted    the kernel (bvverify.certify), the model's loader, thresholds and interpreter, NumPy"]
+    joined = ", how compare puts two readings side by side" if network.provenance.format == "joint" else ""
+    return [*lines, f"  trusted    the kernel (bvverify.certify), the model's loader, thresholds and interpreter, NumPy{joined}"]
 
 
 def _object(certificate: Certificate, network: Network, report: CheckReport | None, reason: str, seconds: float) -> dict[str, Any]:
@@ -158,5 +186,8 @@ def _object(certificate: Certificate, network: Network, report: CheckReport | No
         "model_sha256": network.provenance.sha256,
         **asdict(report),
         "seconds": round(seconds, 6),
-        "trusted": ["bvverify.certify", "bvverify.load", "bvverify.model", "bvverify.run", "numpy"],
+        "trusted": [
+            *["bvverify.certify", "bvverify.load", "bvverify.model", "bvverify.run", "numpy"],
+            *(["bvverify.compare", "bvverify.bounds"] if network.provenance.format == "joint" else []),
+        ],
     }

@@ -10,6 +10,7 @@ from bvverify.errors import InputError, UsageError
 from bvverify.load import profile
 from bvverify.load.profile import CmsisNn, FixedPoint, OnnxRuntime, PyTorch, TfLite
 from bvverify.model import saturating_pairs
+from bvverify.model.ideal import SUFFIX, ideal
 from bvverify.model.network import Network
 
 PICKLE_ALLOWED: ContextVar[bool] = ContextVar("PICKLE_ALLOWED", default=False)
@@ -22,9 +23,15 @@ def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool =
 
     A PyTorch file is a pickle, which can run any code: it is opened with ``allow_pickle`` (or ``PICKLE_ALLOWED``) only.
 
+    ``+rational-half-up`` behind a profile gives that reading's ideal twin (``bvverify.model.ideal``), alone that of the file's own.
+
     ``UsageError`` for a profile that does not exist or is not one for this format, ``InputError`` for a file that cannot be read,
     ``UnsupportedError`` naming the node where its arithmetic is not an exact integer function that bvverify models.
     """
+    if semantics is not None and semantics.endswith(SUFFIX):
+        return ideal(load(path, semantics.removesuffix(SUFFIX), allow_pickle=allow_pickle))
+    if semantics == SUFFIX[1:]:
+        return ideal(load(path, allow_pickle=allow_pickle))
     path = Path(path)
     chosen = None if semantics is None else profile.parse(semantics)
     suffix = path.suffix.lower()

@@ -10,6 +10,7 @@
 ``cmsis-nn``, ``cmsis-nn:single-rounding=1``  CMSIS-NN on a microcontroller, by default and with single rounding switched on
 ``pytorch-fbgemm``, ``pytorch-qnnpack``   PyTorch's eager quantised modules on either engine
 ``pytorch-fbgemm:input=1x28x28``          the same for a saved module that takes inputs of this shape, which its file does not say
+``PROFILE+rational-half-up``              the ideal twin of any: its multipliers, rounded once and exactly (``bvverify.model.ideal``)
 
 A verdict names the profile in its canonical spelling.
 """

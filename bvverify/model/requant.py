@@ -290,11 +290,71 @@ def apply(requant: Requant, acc: Int64Array, lo: int, hi: int) -> Int64Array:
             away = whole + np.sign(product) * (np.abs(product - whole) >= 0.5)
             return np.clip(away.astype(np.int64) + requant.zero_point, lo, hi)
         case RationalHalfUp(multiplier=fractions):
-            top, bottom = (each(np.array(v, object)) for v in zip(*((m.numerator, m.denominator) for m in fractions), strict=True))
-            quotient = (2 * acc.astype(object) * top + bottom) // (2 * bottom)
+            # Beyond the accumulators that saturate nothing changes any more; up to there int64 is mostly wide enough.
+            span = max(abs(lo - requant.zero_point), abs(hi - requant.zero_point)) + 1
+            wide = any(2 * (span + 2) * m.denominator + 4 * m.numerator >= 1 << 62 for m in fractions)
+            kind: Any = object if wide else np.int64
+            top, bottom = (each(np.array(v, kind)) for v in zip(*((m.numerator, m.denominator) for m in fractions), strict=True))
+            end = span * bottom // top + 1
+            quotient = (2 * np.clip(acc.astype(kind), -end, end) * top + bottom) // (2 * bottom)
             return np.clip(quotient + requant.zero_point, lo, hi).astype(np.int64)
         case _:
             assert_never(requant)
+
+
+def real_multiplier(requant: Requant) -> tuple[Fraction, ...]:
+    """The real number by which a requantisation multiplies, exactly: one for all channels or one for each."""
+    match requant:
+        case ShiftHalfUp(shift=shift):
+            return (Fraction(1, 1 << shift),)
+        case Q31Double() | Q31HalfUp() | Q31Single():
+            pairs = zip(requant.mantissa.tolist(), requant.shift.tolist(), strict=True)
+            return tuple(Fraction(mantissa) * Fraction(2) ** (shift - 31) for mantissa, shift in pairs)
+        case Float32HalfEven() | Qnnpack() | Fbgemm() | Float64Away():
+            return tuple(Fraction(float(m)) for m in requant.multiplier)
+        case RationalHalfUp(multiplier=multiplier):
+            return multiplier
+        case ByChannel(parts=parts):
+            return tuple(m for part in parts for m in real_multiplier(part))
+        case _:
+            assert_never(requant)
+
+
+def before_rounding(requant: Requant, channel: int, acc: int) -> Fraction:
+    """The real number that a requantisation would round if it computed exactly, the zero point included."""
+    match requant:
+        case ByChannel(parts=parts):
+            for part in parts:
+                if channel < channels(part):
+                    return before_rounding(part, channel, acc)
+                channel -= channels(part)
+            raise ValueError(f"there are only {channels(requant)} channels")
+        case ShiftHalfUp():
+            zero_point, added = 0, Fraction(0)
+        case Fbgemm(bias=bias, scale=scale):
+            real = None if bias is None else Fraction(float(bias[channel % len(bias)])) / Fraction(float(scale[channel % len(scale)]))
+            zero_point, added = requant.zero_point, real or Fraction(0)
+        case _:
+            zero_point, added = requant.zero_point, Fraction(0)
+    multipliers = real_multiplier(requant)
+    return (acc + added) * multipliers[channel % len(multipliers)] + zero_point
+
+
+def idealised(requant: Requant) -> Requant:
+    """``rational-half-up`` of the same real multiplier; ``ValueError`` where a real bias is added besides.
+
+    A Q31 mantissa of 0 stands for a multiplier that is too small to move any accumulator, as does the ``2^-62`` that it becomes here.
+    """
+    match requant:
+        case ShiftHalfUp():
+            return RationalHalfUp(real_multiplier(requant), 0)
+        case ByChannel(parts=parts):
+            made = [idealised(p) for p in parts]
+            return ByChannel(tuple(p for p in made if not isinstance(p, ByChannel)))
+        case Fbgemm(bias=bias) if bias is not None:
+            raise ValueError("fbgemm adds a real bias, which rational-half-up does not have")
+        case _:
+            return RationalHalfUp(tuple(m or Fraction(1, 1 << 62) for m in real_multiplier(requant)), requant.zero_point)
 
 
 def _half_even(product: Float32Array, zero_point: int, lo: int, hi: int) -> Int64Array:

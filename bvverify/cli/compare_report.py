@@ -1,0 +1,311 @@
+"""The question of ``bvverify compare`` from its arguments, and its answer as lines and as one JSON object."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bvverify import verify
+from bvverify.cli import report
+from bvverify.cli.output import SCHEMA_VERSION, emit, write
+from bvverify.cli.progress import ProgressLine
+from bvverify.cli.question import check_radius, read_input, real_box, real_number
+from bvverify.compare.answer import Answer
+from bvverify.compare.compare import Comparison, compare
+from bvverify.compare.layer import LayerComparison, compare_layer
+from bvverify.compare.parting import Parting, Rounding
+from bvverify.errors import InputError, UsageError
+from bvverify.load.load import load
+from bvverify.model.box import around
+from bvverify.model.ideal import SUFFIX
+from bvverify.model.network import Network
+from bvverify.model.query import Box
+from bvverify.model.result import Witness
+from bvverify.model.types import AnyArray, Int64Array
+
+EXIT_CODES = {Answer.EQUAL: 0, Answer.DIFFERS: 10, Answer.UNKNOWN: 5}
+_SHORT = "rational"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """Two readings, the boxes (none where a layer alone is asked about), and what was given in the user's own words."""
+
+    a: Network
+    b: Network
+    boxes: tuple[Box, ...]
+    nominal: Int64Array | None
+    by_class: bool
+    layer: str | None
+    where: str
+    given: dict[str, Any]
+
+
+def ask(
+    model: Path,
+    semantics: str | None,
+    against: str,
+    property_file: Path | None,
+    source: str | None,
+    radius: int | None,
+    epsilon: str | None,
+    layer: str | None,
+    *,
+    by_class: bool,
+) -> Asked:
+    """What is asked; ``UsageError`` for arguments that contradict each other."""
+    near = source is not None or radius is not None or epsilon is not None
+    if layer is not None and (near or property_file is not None or by_class):
+        raise UsageError("--layer asks about every input of one layer: leave out boxes and --class")
+    if property_file is not None and near:
+        raise UsageError("a property file gives the boxes: leave out --input, --radius and --epsilon")
+    if near and (source is None or (radius is None) == (epsilon is None)):
+        raise UsageError("a box is --input FILE[::INDEX] with one of --radius N (integer steps) and --epsilon R (a real number)")
+    a = load(model, semantics)
+    b = load(model, a.semantics + SUFFIX if against in (_SHORT, SUFFIX[1:]) else against)
+    if a.semantics == b.semantics:
+        raise UsageError(f"--against {against}: both are {a.semantics}; name another")
+    boxes, nominal, where = _boxes(a, property_file, source, radius, epsilon)
+    given = {
+        "model": str(model),
+        "property": None if property_file is None else str(property_file),
+        "input": source,
+        "radius": radius,
+        "epsilon": epsilon,
+        "class": by_class,
+        "layer": layer,
+    }
+    return Asked(a, b, boxes, nominal, by_class, layer, where, given)
+
+
+def _boxes(
+    network: Network, property_file: Path | None, source: str | None, radius: int | None, epsilon: str | None
+) -> tuple[tuple[Box, ...], Int64Array | None, str]:
+    """The boxes, the input that one was built around, and the whole in words."""
+    if property_file is not None:
+        from bvverify.load import property_file as reader
+
+        boxes = tuple(box for box, _ in reader.read(property_file, network))
+        if not boxes:
+            raise InputError(f"{property_file}: every box in it is empty, so there is no input to compare on")
+        return boxes, None, f"every input of the boxes of {property_file}"
+    if source is None:
+        tensor = network.input.tensor
+        lo, hi = (np.full(tensor.shape, end, np.int64) for end in (tensor.qtype.lo, tensor.qtype.hi))
+        return (Box.of(lo, hi),), None, "every input"
+    reach = real_number(epsilon) if epsilon is not None else None
+    if radius is not None:
+        check_radius(network, radius)
+    values, x = read_input(network, source)
+    if reach is not None:
+        return (real_box(network, values, reach),), x, f"every input within {epsilon} (real) of {source}"
+    assert radius is not None
+    steps = f"{radius} integer step{'' if radius == 1 else 's'}"
+    return (around(x, radius, network.input.tensor.qtype),), x, f"every input within {steps} of {source}"
+
+
+def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
+    """Decide, print, save what is to be saved, and return the exit code."""
+    if asked.layer is not None:
+        found = compare_layer(asked.a, asked.b, asked.layer, seed=settings.seed, timeout=settings.timeout)
+        if found.xs and witness_file is not None:
+            _save_arrays(witness_file, found.xs)
+        emit(json.dumps(_layer_object(asked, found)) if as_json else "\n".join(_layer_lines(asked, found, witness_file)))
+        return EXIT_CODES[found.answer]
+    with ProgressLine() as progress:
+        made = _every_box(asked, settings, progress)
+    saved = [] if certificate_file is None else report.save_certificates(certificate_file, made.certificates)
+    described = _object(asked, made, settings.seed) | {"certificate": [str(f) for f in saved] or None}
+    if made.witnesses is not None and witness_file is not None:
+        if witness_file.suffix == ".json":
+            write(witness_file, json.dumps(described) + "\n")
+        else:
+            _save_arrays(witness_file, (made.witnesses[0].file_input,))
+    wanted = certificate_file is not None
+    emit(json.dumps(described) if as_json else "\n".join(_lines(asked, made, witness_file, saved, wanted=wanted)))
+    return EXIT_CODES[made.answer]
+
+
+def _every_box(asked: Asked, settings: verify.Options, progress: verify.Progress) -> Comparison:
+    """Differs if the readings differ on one box, equal if they are on all, within one limit."""
+    started, results = time.monotonic(), []
+    for box in asked.boxes:
+        left = None if settings.timeout is None else max(settings.timeout - (time.monotonic() - started), 1e-3)
+        made = compare(
+            asked.a,
+            asked.b,
+            box,
+            by_class=asked.by_class,
+            nominal=asked.nominal,
+            options=replace(settings, timeout=left),
+            progress=progress,
+        )
+        results.append(made)
+        if made.answer is Answer.DIFFERS:
+            return made
+    worst = next((r for r in results if r.answer is Answer.UNKNOWN), results[0])
+    certificates = tuple(c for r in results for c in r.certificates)
+    return replace(worst, seconds=time.monotonic() - started, certificates=certificates)
+
+
+def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Sequence[Path], *, wanted: bool) -> list[str]:
+    lines = [str(made.answer), _line("asked", f"{made.asked}, for {asked.where}")]
+    if made.witnesses is None:
+        lines.append(_line("because", made.reason))
+    lines.append(_line("stage", f"{made.stage}, {made.seconds:.2f} s"))
+    lines += [_line("may begin", f"{b.name}: {b.candidates} of {b.elements} elements") for b in made.begins if made.parting is None]
+    if made.witnesses is not None:
+        for name, witness in zip("AB", made.witnesses, strict=True):
+            outputs = " ".join(map(str, witness.output.ravel().tolist()))
+            lines.append(_line(f"outputs {name}", f"class {int(witness.output.argmax())}: {outputs}"))
+        lines += _parting_lines(made.parting)
+        for name, witness in zip("AB", made.witnesses, strict=True):
+            agreed = "; ".join(["interpreter", *(f"{r.runtime} {r.version} agrees" for r in witness.replayed_by)])
+            lines.append(_line(f"replayed {name}", agreed))
+        if witness_file is not None:
+            lines.append(_line("saved", str(witness_file)))
+    if made.answer is Answer.EQUAL:
+        if made.checked is not None:
+            c = made.checked
+            unchecked = f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else ""
+            what = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims{unchecked}"
+            lines.append(_line("checked", f"by the kernel, in exact integers: {what}"))
+        lines += [_line("saved", str(file)) for file in saved]
+        if wanted and not saved:
+            lines.append(_line("saved", "no certificate: agreement of the roundings is shown by their thresholds, not by a tree"))
+    return lines + _about(asked)
+
+
+def _about(asked: Asked) -> list[str]:
+    made, lines = asked.a.provenance, []
+    for name, network in zip("AB", (asked.a, asked.b), strict=True):
+        lines.append(_line(name, f"{network.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
+    return [*lines, _line("model", f"{Path(made.path).name}, sha256 {made.sha256[:16]}")]
+
+
+def _parting_lines(parting: Parting | None) -> list[str]:
+    if parting is None:
+        return [_line("parts at", "no tensor that the two readings have in common")]
+    element = ", ".join(map(str, parting.element))
+    a, b = parting.results
+    lines = [_line("parts at", f"{parting.tensor}[{element}]: {a} under A, {b} under B")]
+    if parting.accumulator is not None:
+        lines.append(_line("sum", f"accumulator {parting.accumulator}"))
+        for name, rounding in zip("AB", parting.roundings, strict=True):
+            lines.append(_line(f"rounds {name}", _rounding_text(rounding)))
+    return lines
+
+
+def _rounding_text(r: Rounding) -> str:
+    side = "on the tie" if not r.distance else f"{abs(float(r.distance)):.3g} {'above' if r.distance > 0 else 'below'} the tie"
+    end = " (saturated)" if r.saturated else ""
+    return f"{r.rule}: times {r.multiplier} is {float(r.value):.9g}, {side} {float(r.tie):g}: becomes {r.result}{end}"
+
+
+def _layer_lines(asked: Asked, found: LayerComparison, witness_file: Path | None) -> list[str]:
+    reads = "every input that the layer's type allows"
+    lines = [str(found.answer), _line("asked", f"{found.layer} gives the same under A and B, for {reads}"), _line("because", found.reason)]
+    if found.parting is not None:
+        lines += _parting_lines(found.parting)
+        if witness_file is not None:
+            lines.append(_line("saved", f"{witness_file} (what the layer reads)"))
+    lines.append(_line("stage", f"layer, {found.seconds:.2f} s"))
+    return lines + _about(asked)
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:<10} {text}"
+
+
+def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: float, parting: Parting | None) -> dict[str, Any]:
+    made = asked.a.provenance
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": "compare",
+        "verdict": str(verdict),
+        "stage": stage,
+        "reason": reason,
+        "seconds": round(seconds, 6),
+        "asked": asked.given,
+        "model": {"path": made.path, "format": made.format, "sha256": made.sha256},
+        "semantics": asked.a.semantics,
+        "against": asked.b.semantics,
+        "parting": None if parting is None else _parting_object(parting),
+    }
+
+
+def _object(asked: Asked, made: Comparison, seed: int) -> dict[str, Any]:
+    witness = None
+    if made.witnesses is not None:
+        one, other = made.witnesses
+        witness = {
+            "input": report.flat(one.input),
+            "file_input": report.array_object(one.file_input),
+            "a": _reading_object(asked.a, one),
+            "b": _reading_object(asked.b, other),
+        }
+    return _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting) | {
+        "begins": [{"tensor": b.name, "candidates": b.candidates, "elements": b.elements} for b in made.begins],
+        "stages": [{"stage": s.stage, "seconds": round(s.seconds, 6), "detail": s.detail} for s in made.stages],
+        "checked": None if made.checked is None else asdict(made.checked),
+        "witness": witness,
+        "seed": seed,
+    }
+
+
+def _reading_object(network: Network, witness: Witness) -> dict[str, Any]:
+    replays = [{"runtime": r.runtime, "version": r.version, "agreed": r.agreed, "detail": r.detail} for r in witness.replayed_by]
+    output = report.flat(witness.output)
+    return {"semantics": network.semantics, "output": output, "class": int(witness.output.argmax()), "replays": replays}
+
+
+def _layer_object(asked: Asked, found: LayerComparison) -> dict[str, Any]:
+    xs = [report.array_object(x) for x in found.xs]
+    return _common(asked, "layer", found.reason, found.answer, found.seconds, found.parting) | {
+        "layer": found.layer,
+        "gaps": found.gaps,
+        "witness": {"reads": xs} if xs else None,
+    }
+
+
+def _parting_object(parting: Parting) -> dict[str, Any]:
+    return {
+        "tensor": parting.tensor,
+        "element": list(parting.element),
+        "results": list(parting.results),
+        "accumulator": parting.accumulator,
+        "roundings": [
+            {
+                "semantics": r.semantics,
+                "rule": r.rule,
+                "multiplier": _fraction(r.multiplier),
+                "value": _fraction(r.value),
+                "tie": _fraction(r.tie),
+                "distance": _fraction(r.distance),
+                "result": r.result,
+                "saturated": r.saturated,
+            }
+            for r in parting.roundings
+        ],
+    }
+
+
+def _fraction(value: Fraction) -> str:
+    """``numerator/denominator``, exactly."""
+    return f"{value.numerator}/{value.denominator}"
+
+
+def _save_arrays(path: Path, arrays: Sequence[AnyArray]) -> None:
+    """One array as it is; those of a layer with two inputs stacked."""
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, arrays[0] if len(arrays) == 1 else np.stack(arrays))
+    write(path, buffer.getvalue())
