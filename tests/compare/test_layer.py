@@ -2,7 +2,7 @@
 
 import numpy as np
 import random_networks
-from compare.test_brute_force import other_reading
+from compare.test_against_enumeration import other_reading
 
 from bvverify.compare.answer import Answer
 from bvverify.compare.layer import compare_layer

@@ -47,7 +47,7 @@ def test_a_module_becomes_its_layers(mlp):
     assert [type(op) for op in network.ops] == [Dense] * 3
     assert network.requantisations() == ("fbgemm",)
     assert [op.staircase.lo for op in network.ops[:2]] == [t.quantisation.zero_point for t in network.tensors[1:3]]
-    assert network.input.quantiser.fused
+    assert network.input.quantiser.rounding == "multiply-add-half-even"
     assert network.provenance.format == "torch"
 
 

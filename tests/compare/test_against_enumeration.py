@@ -10,7 +10,7 @@ from bvverify import verify
 from bvverify.compare.answer import Answer
 from bvverify.compare.compare import compare
 from bvverify.compare.joint import differing_classes, differing_outputs, join
-from bvverify.model.ops import Add, AvgPool, Conv2d, Dense, FmaAdd, SumThenRequantise
+from bvverify.model.ops import Add, AvgPool, Conv2d, Dense, FmaAdd, ShiftAdd, SumThenRequantise
 from bvverify.model.requant import Float32HalfEven, Float64Away, RationalHalfUp, real_multiplier
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import frozen_array
@@ -31,8 +31,10 @@ def _other(rng, op):
             return replace(op, staircase=_staircase(rng, op.staircase))
         case AvgPool(rule=SumThenRequantise(input_zero_point=zero, staircase=staircase)):
             return replace(op, rule=SumThenRequantise(zero, _staircase(rng, staircase)))
-        case Add(rule=rule) if rng.integers(2):
+        case Add(rule=FmaAdd() as rule) if rng.integers(2):
             return replace(op, rule=FmaAdd(rule.ra, rule.rb, float(np.float32(rule.offset + rng.choice([0.1, -0.4])))))
+        case Add(rule=ShiftAdd() as rule) if rng.integers(2):
+            return replace(op, rule=replace(rule, bias=rule.bias + int(rng.choice([-1, 1]))))
     return op
 
 
