@@ -63,6 +63,7 @@ class _Checker:
         self.frame = Frame(query.network)
         self.box = query.box.lo[None], query.box.hi[None]
         self.claims: Limits = {}
+        self.below: tuple[int, Any] = (-1, None)
         self.splits, self.leaves = 0, dict.fromkeys(Kind, 0)
 
     def run(self) -> CheckReport:
@@ -88,7 +89,9 @@ class _Checker:
     def _tighten(self, place: str, claim: Tightening) -> None:
         """Prove a tightening's claims and add them to what is known."""
         network, rows, size = self.network, len(claim.unit), units(self.network, claim.op)
-        ranges = propagate(self.frame, *self.box, self.claims)
+        if claim.op != self.below[0]:  # claims about an operation leave what is below it as it was
+            self.below = claim.op, propagate(self.frame, *self.box, self.claims)
+        ranges = self.below[1]
         sign = np.where(claim.upper, -1, 1)
         for start in range(0, rows, _ROWS):
             part = np.arange(start, min(start + _ROWS, rows))
@@ -157,19 +160,16 @@ class _Checker:
             limits[op] = lo, hi
         ranges = propagate(self.frame, *self.box, limits, self.root.opaque)
         empty = np.broadcast_to(ranges.empty, (len(leaves),))
-        for position in (i for i, leaf in enumerate(leaves) if leaf.kind is Kind.INTERVAL and not empty[i]):
-            if not self._excluded_by_interval(ranges, position, leaves[position].conjunction):
-                raise Rejected(
-                    f"the forest, node {leaves[position].number}: intervals do not exclude conjunction {leaves[position].conjunction}"
-                )
+        for i, leaf in enumerate(leaves):
+            if leaf.kind is Kind.INTERVAL and not empty[i] and not self._excluded_by_interval(ranges, i, leaf.conjunction):
+                raise Rejected(f"the forest, node {leaf.number}: intervals do not exclude conjunction {leaf.conjunction}")
         bounded = [i for i, leaf in enumerate(leaves) if leaf.kind is Kind.BOUND and not empty[i]]
         if bounded:
             bound, exponent = self._bound([leaves[i] for i in bounded], ranges.at(np.array(bounded)))
             for weak in np.flatnonzero(bound <= 0):
                 leaf, proved = leaves[bounded[weak]], float(bound[weak]) / 2.0**exponent
-                raise Rejected(
-                    f"the forest, node {leaf.number}: conjunction {leaf.conjunction} is bounded by {proved:.6g} only, not above zero"
-                )
+                place = f"the forest, node {leaf.number}"
+                raise Rejected(f"{place}: conjunction {leaf.conjunction} is bounded by {proved:.6g} only, not above zero")
 
     def _excluded_by_interval(self, ranges: Ranges, position: int, conjunction: int) -> bool:
         ends = [(side[self.network.output.tensor], side[0]) for side in (ranges.lo, ranges.hi)]

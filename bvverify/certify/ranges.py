@@ -48,11 +48,14 @@ class Ranges:
 
 
 class Frame:
-    """What does not depend on the part of the box: the network and its step functions."""
+    """What does not depend on the part of the box: the network, its step functions, its layers' positive and negative weights."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.steps: dict[int, Steps | None] = {i: steps_of(network, i) for i in range(len(network.ops))}
+        layers = [(i, op) for i, op in enumerate(network.ops) if isinstance(op, ops.Dense | ops.Conv2d)]
+        plus = {i: replace(op, centred=np.maximum(op.centred, 0)) for i, op in layers}
+        self.halves = {i: (plus[i], replace(op, centred=np.minimum(op.centred, 0), bias=op.bias * 0)) for i, op in layers}
 
 
 def propagate(frame: Frame, lo: Any, hi: Any, limits: Limits, opaque: frozenset[int] | None = None) -> Ranges:
@@ -70,7 +73,7 @@ def propagate(frame: Frame, lo: Any, hi: Any, limits: Limits, opaque: frozenset[
         if units(frame.network, index) == 0 and not isinstance(op, ops.MaxPool):
             result = interpreter.evaluate(op, low), interpreter.evaluate(op, high)
         else:
-            a, b = _accumulators(frame.network, op, low, high)
+            a, b = _accumulators(frame, index, low, high)
             if max(-int(a.min(initial=0)), int(b.max(initial=0))) > ACC_LIMIT:
                 raise ValueError(f"an accumulator of {op.name} could pass 2^48, beyond which thresholds are not known")
             a, b, ranges = _cut(ranges, index, a, b, limits)
@@ -98,12 +101,11 @@ def _one_row_count(xs: list[Any]) -> list[Any]:
     return [np.broadcast_to(x, (rows, *x.shape[1:])) for x in xs]
 
 
-def _accumulators(network: Network, op: ops.Op, low: list[Any], high: list[Any]) -> tuple[Any, Any]:
+def _accumulators(frame: Frame, index: int, low: list[Any], high: list[Any]) -> tuple[Any, Any]:
     """The range of each unit's accumulator, (rows, units)."""
-    match op:
+    match op := frame.network.ops[index]:
         case ops.Dense() | ops.Conv2d():
-            plus = replace(op, centred=np.maximum(op.centred, 0))
-            minus = replace(op, centred=np.minimum(op.centred, 0), bias=np.zeros_like(op.bias))
+            plus, minus = frame.halves[index]
             ends = [interpreter.accumulate(plus, p) + interpreter.accumulate(minus, q) for p, q in ((low[0], high[0]), (high[0], low[0]))]
         case ops.AvgPool(rule=ops.SumThenRequantise(input_zero_point=zero)):
             ends = [windows(x, op, 0)[0].sum(axis=2) - zero * op.window.kernel[0] * op.window.kernel[1] for x in (low[0], high[0])]
@@ -112,7 +114,7 @@ def _accumulators(network: Network, op: ops.Op, low: list[Any], high: list[Any])
             ends = [a * x[0] + b * x[1] for x in (low, high)]
         case ops.MaxPool():
             # A padded position takes part as the type's least value, which never wins over a value inside.
-            least = network.tensors[op.x].qtype.lo
+            least = frame.network.tensors[op.x].qtype.lo
             (lows, _), (highs, _) = windows(low[0], op, least), windows(high[0], op, least)
             so_far_lo, so_far_hi = np.maximum.accumulate(lows, axis=2), np.maximum.accumulate(highs, axis=2)
             ends = [(lows[:, :, 1:] - so_far_hi[:, :, :-1]).swapaxes(1, 2), (highs[:, :, 1:] - so_far_lo[:, :, :-1]).swapaxes(1, 2)]
