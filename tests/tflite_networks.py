@@ -1,8 +1,8 @@
 """Writes .tflite models through LiteRT's schema: single layers whose accumulators are chosen, and random networks."""
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as s
+from tflite_writer import Writer
 
 from bvverify.load.load import load
 from bvverify.model.ops import Conv2d, Dense
@@ -11,52 +11,6 @@ KINDS = ("conv", "depthwise", "average", "max", "add", "unary", "dense")
 UNARY = ("LOGISTIC", "TANH", "RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH")
 VERSIONS = {"HARD_SWISH": 1, "RELU_N1_TO_1": 1}
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
-
-
-class Writer:
-    """A model under construction; tensors are named by index."""
-
-    def __init__(self):
-        self.model, self.graph, self.codes = s.ModelT(), s.SubGraphT(), []
-        self.model.version, self.model.buffers = 3, [s.BufferT()]
-        self.graph.tensors, self.graph.operators = [], []
-
-    def tensor(self, shape, scale=None, zero=0, data=None, axis=0, kind="INT8"):
-        t = s.TensorT()
-        t.name, t.shape, t.type, t.buffer = f"t{len(self.graph.tensors)}", [int(d) for d in shape], getattr(s.TensorType, kind), 0
-        if scale is not None:
-            q = s.QuantizationParametersT()
-            q.scale = [float(v) for v in np.atleast_1d(scale)]
-            q.zeroPoint, q.quantizedDimension = [int(zero)] * len(q.scale), axis
-            t.quantization = q
-        if data is not None:
-            held = s.BufferT()
-            held.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-            t.buffer = len(self.model.buffers)
-            self.model.buffers.append(held)
-        self.graph.tensors.append(t)
-        return len(self.graph.tensors) - 1
-
-    def operator(self, kind, inputs, output, options=None, version=1, **fields):
-        """``options`` is the schema's name of its options, ``fields`` what they hold."""
-        code, o = s.OperatorCodeT(), s.OperatorT()
-        code.builtinCode = getattr(s.BuiltinOperator, kind)
-        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), version
-        o.opcodeIndex, o.inputs, o.outputs = len(self.codes), [int(i) for i in inputs], [output]
-        if options is not None:
-            o.builtinOptionsType, o.builtinOptions = getattr(s.BuiltinOptions, options), getattr(s, options + "T")()
-            for name, value in fields.items():
-                setattr(o.builtinOptions, name, value)
-        self.codes.append(code)
-        self.graph.operators.append(o)
-        return output
-
-    def content(self, entry, output):
-        self.graph.inputs, self.graph.outputs = [entry], [output]
-        self.model.operatorCodes, self.model.subgraphs = self.codes, [self.graph]
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
 
 
 def layer(kind, x, y, weight_scale, bias, activation="NONE"):

@@ -19,6 +19,7 @@ from bvverify.cli.progress import ProgressLine
 from bvverify.cli.question import check_radius, read_input, real_box, real_number
 from bvverify.compare.answer import Answer
 from bvverify.compare.compare import Comparison, compare
+from bvverify.compare.joint import round_apart
 from bvverify.compare.layer import LayerComparison, compare_layer
 from bvverify.compare.parting import Parting, Rounding
 from bvverify.errors import InputError, UsageError
@@ -187,6 +188,8 @@ def _about(asked: Asked) -> list[str]:
     made, lines = asked.a.provenance, []
     for name, network in zip("AB", (asked.a, asked.b), strict=True):
         lines.append(_line(name, f"{network.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
+    if round_apart(asked.a, asked.b):
+        lines.append(_line("about", "the integers behind the input's quantiser, which the two round to by rules of their own"))
     return [*lines, _line("model", f"{Path(made.path).name}, sha256 {made.sha256[:16]}")]
 
 
@@ -237,6 +240,7 @@ def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: flo
         "model": {"path": made.path, "format": made.format, "sha256": made.sha256},
         "semantics": asked.a.semantics,
         "against": asked.b.semantics,
+        "quantised_apart": round_apart(asked.a, asked.b),
         "parting": None if parting is None else _parting_object(parting),
     }
 

@@ -59,12 +59,14 @@ class Joint:
 def join(a: Network, b: Network, box: Box) -> Joint:
     """Join two readings of one file on a box; ``UnsupportedError`` where they do not read the same input.
 
+    Both read the integers of the box. How each would round a real input to them is no part of the question (``round_apart``).
+
     ``bounds`` of the result are of A, on the box; its B is on the integers of A (``rebase``).
     """
     b = rebase(b, a)
     one, other = a.input.tensor, b.input.tensor
     path = a.provenance.path
-    if (one.shape, one.qtype, a.input.quantiser) != (other.shape, other.qtype, b.input.quantiser):
+    if (one.shape, one.qtype, _meaning(a)) != (other.shape, other.qtype, _meaning(b)):
         raise UnsupportedError(
             f"{path}: input {one.name}: {a.semantics} reads {one.qtype} {one.shape}, {b.semantics} {other.qtype} {other.shape},"
             " or another quantiser; compare two semantics that read the same integers"
@@ -78,6 +80,16 @@ def join(a: Network, b: Network, box: Box) -> Joint:
         bounds, _ = linear.tighten(a, box, bounds)
         joint = rejoin(a, b, bounds, "exact integer intervals and linear bounds of the box")
     return joint
+
+
+def round_apart(a: Network, b: Network) -> bool:
+    """Whether the two quantise a real input by different rules, so that one real input may reach different integers."""
+    return a.input.quantiser != b.input.quantiser
+
+
+def _meaning(network: Network) -> tuple[float, int] | None:
+    quantiser = network.input.quantiser
+    return None if quantiser is None else (quantiser.scale, quantiser.zero_point)
 
 
 def differing_outputs(joint: Joint) -> Property:

@@ -4,7 +4,8 @@ The images are scikit-learn's 8x8 digits, float32 of shape (20, 1, 8, 8): grey l
 with scale 1/16 and zero point 0, so that a radius counts grey levels.
 
 A third network, ``BRIGHT``, reads the same images in 255 steps and has weights up to 127, so that CPUs with and without VNNI differ
-(``--accumulator``); ``BRIGHT_IMAGES`` are three digits for which that decides.
+(``--accumulator``); ``BRIGHT_IMAGES`` are three digits for which that decides. ``TFLITE`` is the first network in int8,
+for LiteRT.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 MODELS = ("digits_mlp_qop.onnx", "digits_mlp_qdq.onnx", "digits_cnn_qop.onnx", "digits_cnn_qdq.onnx")
 IMAGES = "digits.npz"
 BRIGHT, BRIGHT_IMAGES = "digits_bright_qop.onnx", "digits_bright.npz"
+TFLITE = "digits_mlp.tflite"
 PROPERTY = "digits_0_radius_1.vnnlib"
 
 
