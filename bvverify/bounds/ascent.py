@@ -80,8 +80,12 @@ def ascend(
     objective: Objective,
     settings: Settings,
     box: Box | None = None,
+    pace: Tensor | None = None,
 ) -> Ascent:
-    """Climb from multipliers ``m`` (rows, n) and the logits of the forms' weights; keeps the best of each row."""
+    """Climb from multipliers ``m`` (rows, n) and the logits of the forms' weights; keeps the best of each row.
+
+    ``pace`` (rows,) makes the steps of a row longer or shorter.
+    """
     widest = max((len(relaxation.units[index].keep) for index in corners), default=0)
     together = max(_CELLS // max(widest, len(relaxation.keep[0]) // 16, 1), 16)
     parts = []
@@ -89,7 +93,9 @@ def ascend(
         rows = slice(start, start + together)
         part = Objective(_at(objective.forms, rows), objective.constant[rows], objective.present[rows])
         inputs = None if box is None else (box[0][rows], box[1][rows])
-        parts.append(_climb(relaxation, {i: k.at(rows) for i, k in corners.items()}, _at(m, rows), logits[rows], part, settings, inputs))
+        paces = None if pace is None else pace[rows, None]
+        own = {i: k.at(rows) for i, k in corners.items()}
+        parts.append(_climb(relaxation, own, _at(m, rows), logits[rows], part, settings, inputs, paces))
     return parts[0] if len(parts) == 1 else _join(parts)
 
 
@@ -101,6 +107,7 @@ def _climb(
     objective: Objective,
     settings: Settings,
     box: Box | None,
+    pace: Tensor | None,
 ) -> Ascent:
     m = {index: v.clone() for index, v in m.items() if index in corners}
     logits = logits.clone()
@@ -123,6 +130,8 @@ def _climb(
                 size = c.abs()
                 largest = float(size.max()) if size.numel() else 0.0
                 scale[index] = size.clamp(min=0.02 * largest + 1e-9) / relaxation.units[index].step.to(c.dtype)
+                if pace is not None:
+                    scale[index] = scale[index] * pace
             scale[-1] = torch.ones(1, dtype=logits.dtype)
             parameters = [p for p in parameters if p in scale]
         look = step % _LOOK == _LOOK - 1

@@ -35,9 +35,10 @@ from bvverify.search.rows import Rows
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 
 NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
-"""A child starts from its parent's multipliers: steps that are too long lose them again and take a hundred times as many nodes (0.2 against
-0.1 on the QVIP network P3-6, image 116 at radius 2). Half as many steps cost more than they save: a split pays once its bound
-has settled."""
+"""Half as many steps cost more than they save: a split pays once its bound has settled."""
+_SLOWEST, _FASTEST, _FAR = 0.25, 3.0, 15.0
+"""A node's steps are ``gap / _FAR`` times as long, within the other two: far from closing it has far to climb, near it long steps lose what
+its parent had found."""
 _TARGET = 1e-3
 _WEIGHT_BITS = 12
 _ENDS = -2.5
@@ -239,7 +240,8 @@ class Search:
         objective = self.rows.objective([n.conjunction for n in nodes], tensors, outputs)
         m, logits = self._start(nodes, corners, objective)
         settings = replace(settings, target=_TARGET, deadline=deadline)
-        best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None)
+        pace = None if nodes[0].parent is None or not nodes[0].m else _pace(torch.tensor([n.bound for n in nodes]))
+        best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None, pace)
         done = self._close(nodes, tensors, best, objective, x if split_inputs else None)
         value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
         choice = choose(relaxation, tensors, best)
@@ -278,8 +280,10 @@ class Search:
         objective: Objective,
         settings: Settings,
         x: tuple[Any, ...] | None,
+        pace: Tensor | None,
     ) -> Ascent:
-        best = ascend(self.relaxation, corners, m, logits, objective.to(torch.float32), settings, self.relaxation.box(x, torch.float32))
+        box = self.relaxation.box(x, torch.float32)
+        best = ascend(self.relaxation, corners, m, logits, objective.to(torch.float32), settings, box, pace)
         if not self.exponents:
             self.exponents = exponents_for(best.m)
             if self.rows.output_op is not None:
@@ -403,6 +407,11 @@ class Search:
                 values[index], exponents[index] = full, self.exponents[index] - _WEIGHT_BITS
         weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.rows.most_rows), np.int64)
         return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
+
+
+def _pace(bound: Tensor) -> Tensor:
+    """How long the steps of nodes with these parents' bounds are, as a multiple of the settings' rate."""
+    return (bound.clamp(max=0).neg() / _FAR).clamp(_SLOWEST, _FASTEST)
 
 
 def _rows(side: Any, rows: Any) -> Any:
