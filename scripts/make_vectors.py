@@ -222,45 +222,19 @@ def litert(operator: str, accs: Int64Array, sx: Any, sw: Any, sy: Any, zero: int
 
 def one_layer(operator: str, bias: Any, sx: Any, sw: Any, sy: Any, zero: int) -> bytes:
     """A .tflite file of one operator, written through the schema: input zero point 10, all weights 3."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
+    from tflite_writer import Writer
 
-    convolution, channels = operator == "CONV_2D", len(bias)
-    buffers = [schema.BufferT()]
-    tensors = []
-
-    def tensor(name: str, shape: list[int], kind: int, scale: Any, zero_point: int, data: Any = None) -> None:
-        made = schema.TensorT()
-        made.name, made.shape, made.type = name, shape, kind
-        made.quantization = schema.QuantizationParametersT()
-        made.quantization.scale = np.asarray(scale, np.float32)
-        made.quantization.zeroPoint = np.full(len(scale), zero_point, np.int64)
-        if data is not None:
-            buffers.append(schema.BufferT())
-            buffers[-1].data = np.frombuffer(data.tobytes(), np.uint8)
-            made.buffer = len(buffers) - 1
-        tensors.append(made)
-
-    kinds = schema.TensorType
+    w, convolution, channels = Writer(), operator == "CONV_2D", len(bias)
     image = [1, 1] if convolution else []
-    tensor("x", [1, *image, 1], kinds.INT8, [sx], 10)
-    tensor("w", [channels, *image, 1], kinds.INT8, sw, 0, np.full(channels, 3, np.int8))
-    tensor("b", [channels], kinds.INT32, np.float32(sx) * np.asarray(sw, np.float32), 0, bias)
-    tensor("y", [1, *image, channels], kinds.INT8, [sy], zero)
-    code, layer, graph, model = schema.OperatorCodeT(), schema.OperatorT(), schema.SubGraphT(), schema.ModelT()
+    x = w.tensor([1, *image, 1], sx, 10)
+    weight = w.tensor([channels, *image, 1], sw, 0, np.full(channels, 3, np.int8))
+    biases = w.tensor([channels], np.float32(sx) * np.asarray(sw, np.float32), 0, bias, kind="INT32")
+    y = w.tensor([1, *image, channels], sy, zero)
     if convolution:
-        layer.builtinOptionsType, layer.builtinOptions = schema.BuiltinOptions.Conv2DOptions, schema.Conv2DOptionsT()
-        layer.builtinOptions.strideW = layer.builtinOptions.strideH = 1
+        w.operator(operator, (x, weight, biases), y, "Conv2DOptions", version=3, strideW=1, strideH=1)
     else:
-        layer.builtinOptionsType, layer.builtinOptions = schema.BuiltinOptions.FullyConnectedOptions, schema.FullyConnectedOptionsT()
-    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, operator)
-    code.version = 3 if convolution else 4
-    layer.opcodeIndex, layer.inputs, layer.outputs = 0, [0, 1, 2], [3]
-    graph.tensors, graph.operators, graph.inputs, graph.outputs = tensors, [layer], [0], [3]
-    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], buffers
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+        w.operator(operator, (x, weight, biases), y, "FullyConnectedOptions", version=4)
+    return w.content(x, y)
 
 
 # ---- PyTorch

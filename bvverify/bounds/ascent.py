@@ -132,8 +132,7 @@ def _climb(
                 scale[index] = size.clamp(min=0.02 * largest + 1e-9) / relaxation.units[index].step.to(c.dtype)
                 if pace is not None:
                     scale[index] = scale[index] * pace
-            scale[-1] = torch.ones(1, dtype=logits.dtype)
-            parameters = [p for p in parameters if p in scale]
+            parameters = [p for p in parameters if p == -1 or p in scale]
         look = step % _LOOK == _LOOK - 1
         last = step == settings.steps - 1 or (look and settings.deadline is not None and time.monotonic() > settings.deadline)
         look |= last
@@ -167,7 +166,7 @@ def _climb(
                 point.residual, point.outputs = _at(point.residual, left), _at(point.outputs, left)
                 m, logits, weights = _at(m, left), logits[left], weights[left]
                 first, second = _at(first, left), _at(second, left)
-                scale = {p: v if p == -1 else v[left] for p, v in scale.items()}
+                scale = _at(scale, left)
                 averages = {key: v[left] for key, v in averages.items()}
                 objective = Objective(_at(objective.forms, left), objective.constant[left], objective.present[left])
                 corners = {i: k.at(left) for i, k in corners.items()}

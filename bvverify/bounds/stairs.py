@@ -132,9 +132,8 @@ def _with_spread(lo: int, early: Int64Array, late: Int64Array) -> Stairs:
         first, count = within.argmax(axis=1), within.sum(axis=1)
         channel, last = np.arange(len(t)), np.maximum(first + count - 1, 0)
         steps, index = np.maximum(count - 1, 1)[:, None], np.arange(levels) - first[:, None]
-        residual = np.where(within, t, 0) * steps - (t[channel, last] - t[channel, first])[:, None] * index
-        most, least = (f(np.where(within, residual, 0), axis=1) for f in (np.max, np.min))
-        spread = np.maximum(spread, -((least - most) // steps[:, 0]))
+        residual = np.where(within, t * steps - (t[channel, last] - t[channel, first])[:, None] * index, 0)
+        spread = np.maximum(spread, -((residual.min(axis=1) - residual.max(axis=1)) // steps[:, 0]))
     return Stairs(lo, early, late, spread)
 
 

@@ -240,7 +240,7 @@ class Search:
         objective = self.rows.objective([n.conjunction for n in nodes], tensors, outputs)
         m, logits = self._start(nodes, corners, objective)
         settings = replace(settings, target=_TARGET, deadline=deadline)
-        pace = None if nodes[0].parent is None or not nodes[0].m else _pace(torch.tensor([n.bound for n in nodes]))
+        pace = None if not nodes[0].m else _pace(torch.tensor([n.bound for n in nodes]))
         best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None, pace)
         done = self._close(nodes, tensors, best, objective, x if split_inputs else None)
         value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
@@ -411,7 +411,7 @@ class Search:
 
 def _pace(bound: Tensor) -> Tensor:
     """How long the steps of nodes with these parents' bounds are, as a multiple of the settings' rate."""
-    return (bound.clamp(max=0).neg() / _FAR).clamp(_SLOWEST, _FASTEST)
+    return (-bound / _FAR).clamp(_SLOWEST, _FASTEST)
 
 
 def _rows(side: Any, rows: Any) -> Any:
