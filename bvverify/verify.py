@@ -328,6 +328,8 @@ def _attack(state: State) -> Outcome:
         x = local.polish(query, state.open, start, deadline=deadline)
     if x is not None:
         return replay.witness(query, x, runtimes=options.runtimes)
+    if state.searching is not None:
+        state.searching.suggest(found.best)
     state.reason = "no counterexample was found, which proves nothing"
     return None
 

@@ -28,7 +28,8 @@ def polish(
     query: Query, conjunctions: Sequence[int], start: Int64Array, *, rounds: int = 40, deadline: float | None = None
 ) -> Int64Array | None:
     """A violating input near ``start`` (the input tensor's shape, inside the box), or None. Deterministic."""
-    return Polisher(query, conjunctions).polish(start, rounds=rounds, deadline=deadline)
+    found, _, _ = Polisher(query, conjunctions).polish(start, rounds=rounds, deadline=deadline)
+    return found
 
 
 class Polisher:
@@ -47,32 +48,25 @@ class Polisher:
         self.free = np.flatnonzero(self.lo < self.hi)
         self.shape = query.network.input.tensor.shape
 
-    def polish(self, start: Int64Array, *, rounds: int = 40, deadline: float | None = None) -> Int64Array | None:
-        """A violating input near ``start``, or None."""
+    def polish(self, start: Int64Array, *, rounds: int = 40, deadline: float | None = None) -> tuple[Int64Array | None, float, Int64Array]:
+        """A violating input near ``start``, or None; and where the search ended: its score and the flat input."""
         x = np.clip(start.reshape(-1), self.lo, self.hi)
-        if violates(self.query, x.reshape(1, *self.shape))[0]:
-            return x.reshape(self.shape)
-        scores, _ = self._score(x, np.zeros(1, np.int64), x[:1])
-        current = float(scores[0])
-        for _ in range(rounds):
+        current, found = float(self.score_points(x[None])[0][0]), self.confirmed(x[None])
+        for _ in range(rounds if found is None else 0):
             index, value = self._moves(x)
             if not len(index):
-                return None
-            scores, hit = self._score(x, index, value, deadline)
-            if hit is not None:
-                return hit
+                break
+            scores, found = self._score(x, index, value, deadline)
             together = _combine(x, index, value, scores, current)
-            if not len(together):
-                return None
-            combined, hits = self._score_points(together)
-            hit = self._confirmed(together[hits])
-            if hit is not None:
-                return hit
+            if found is not None or not len(together):
+                break
+            combined, hits = self.score_points(together)
+            found = self.confirmed(together[hits])
             best = int(combined.argmin())
-            if combined[best] >= current - 1e-6 or (deadline is not None and time.monotonic() > deadline):
-                return None
+            if found is not None or combined[best] >= current - 1e-6 or (deadline is not None and time.monotonic() > deadline):
+                break
             x, current = together[best], float(combined[best])
-        return None
+        return found, current, x
 
     def _moves(self, x: Int64Array) -> tuple[Int64Array, Int64Array]:
         """Each free element to either end of its range, and by one step either way."""
@@ -97,9 +91,9 @@ class Polisher:
                 acc = base + moved[:, None] * self.surrogate.columns(self.dense)[torch.from_numpy(index[part])]
                 scores[part], hits = self.rate(*self.surrogate.after(self.dense, acc), None)
             else:
-                scores[part], hits = self._score_points(self._moved(x, index[part], value[part]))
+                scores[part], hits = self.score_points(self._moved(x, index[part], value[part]))
             if hits.any():
-                hit = self._confirmed(self._moved(x, index[part][hits], value[part][hits]))
+                hit = self.confirmed(self._moved(x, index[part][hits], value[part][hits]))
                 if hit is not None:
                     return scores, hit
             if deadline is not None and time.monotonic() > deadline:
@@ -111,7 +105,7 @@ class Polisher:
         candidates[np.arange(len(candidates)), index] = value
         return candidates
 
-    def _score_points(self, x: Int64Array) -> tuple[np.ndarray, np.ndarray]:
+    def score_points(self, x: Int64Array) -> tuple[np.ndarray, np.ndarray]:
         """Scores of flat inputs, and which seem to violate."""
         tensor = torch.tensor(x, dtype=torch.float32)
         with torch.no_grad():
@@ -135,8 +129,8 @@ class Polisher:
             return value
         return torch.stack([part.amax(1) for part in torch.tensor_split(value, self.starts, dim=1)], 1)
 
-    def _confirmed(self, candidates: Int64Array) -> Int64Array | None:
-        """The first of some flat inputs that violates, by the interpreter."""
+    def confirmed(self, candidates: Int64Array) -> Int64Array | None:
+        """The first of some flat inputs (rows, inputs) that violates, by the interpreter, in the input tensor's shape; None without one."""
         if not len(candidates):
             return None
         shaped = candidates.reshape(-1, *self.shape)

@@ -23,7 +23,7 @@ from bvverify.bounds.linear_maps import LinearMap, Tensor, kept, linear_map, pos
 from bvverify.bounds.units import Corners, Unit, count, inner, of_stairs, pick
 from bvverify.model.certificate import Multipliers, units
 from bvverify.model.network import Network
-from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPool, SumThenRequantise, inputs
+from bvverify.model.ops import Add, AvgPool, Clamp, Conv2d, Dense, Lookup, MaxPool, Reshape, SumThenRequantise, Transpose, inputs
 from bvverify.model.types import Int64Array
 
 Box = tuple[Tensor, Tensor]
@@ -54,6 +54,8 @@ class Point:
     x: Tensor
     over_x: Tensor
     outputs: dict[int, Tensor]
+    first: dict[int, Tensor]
+    """Accumulators of the operations that the input alone reaches, at the minimiser."""
 
 
 class Relaxation:
@@ -72,6 +74,7 @@ class Relaxation:
         self.maps: dict[torch.dtype, list[LinearMap | None]] = {
             dtype: [linear_map(network, i, self.keep, dtype) for i in range(len(network.ops))] for dtype in self.dtypes
         }
+        self.first = _first(network)
         self.units: dict[int, Unit] = {}
         self.positions: dict[int, tuple[Tensor, Tensor]] = {}
         for index, op in enumerate(network.ops):
@@ -168,8 +171,13 @@ class Relaxation:
         *,
         box: Box | None = None,
         gradient: bool = True,
+        before: Point | None = None,
     ) -> Point:
-        """L at multipliers ``m`` for forms by tensor (rows, kept elements)."""
+        """L at multipliers ``m`` for forms by tensor (rows, kept elements).
+
+        With ``before``, what the input contributes is that of an earlier evaluation: the first layer, which is most of the work, is
+        left out. The residuals are then only near a supergradient, and the value is no bound.
+        """
         dtype, network = constant.dtype, self.network
         forms, value = dict(forms), constant.clone()
         stars: dict[int, tuple[Tensor, Tensor]] = {}
@@ -189,6 +197,8 @@ class Relaxation:
                 value += least
                 coefficients[index] = c
                 stars[index] = star
+                if before is not None and index in self.first:
+                    continue
                 back = maps.backward(m[index])  # type: ignore[union-attr]
             elif units(network, index) == 0 and maps is not None and not isinstance(op, AvgPool):
                 back = maps.backward(c)
@@ -199,11 +209,16 @@ class Relaxation:
             for t, form in zip(inputs(op), back, strict=True):
                 forms[t] = forms[t] + form if t in forms else form
         rows = len(value)
-        c = forms.get(0)
-        c = constant.new_zeros(rows, len(self.keep[0])) if c is None else c
-        least, x = _least(c, box or self.ranges[dtype][0])
-        value += least
-        point = Point(value, {}, {i: s[0] for i, s in stars.items()}, {i: s[1] for i, s in stars.items()}, coefficients, x, c, {0: x})
+        if before is None:
+            c = forms.get(0)
+            c = constant.new_zeros(rows, len(self.keep[0])) if c is None else c
+            least, x = _least(c, box or self.ranges[dtype][0])
+            value += least
+            first: dict[int, Tensor] = {}
+        else:
+            c, x, first = before.over_x, before.x, before.first
+        a_star, z_star = ({i: s[k] for i, s in stars.items()} for k in (0, 1))
+        point = Point(value, {}, a_star, z_star, coefficients, x, c, {0: x}, first)
         if gradient:
             self._residuals(point, seen, stars, loose, corners, m)
         return point
@@ -224,12 +239,15 @@ class Relaxation:
             if index in loose:
                 values[index + 1] = loose[index]
                 continue
-            xs = [values[t] for t in inputs(op)]
+            xs = [values[t] for t in inputs(op) if t in values]
             if index in self.positions:
                 values[index + 1] = self._max_forward(index, xs[0], stars, point.residual)
             elif index in stars:
                 a, z = stars[index]
-                point.residual[index] = maps.forward(xs) - a  # type: ignore[union-attr]
+                acc = point.first[index] if index in point.first else maps.forward(xs)  # type: ignore[union-attr]
+                point.residual[index] = acc - a
+                if index in self.first:
+                    point.first[index] = acc
                 values[index + 1] = z
             else:
                 values[index + 1] = maps.forward(xs)  # type: ignore[union-attr]
@@ -335,6 +353,20 @@ class Relaxation:
             values[index] = full
         rows = len(next(iter(m.values()))) if m else 0
         return Multipliers(rows, values, {index: exponents[index] for index in m})
+
+
+def _first(network: Network) -> frozenset[int]:
+    """The operations with steps that only the input reaches, through views at most; none where something else reads the input, too."""
+    views, first = {0}, set()
+    for index, op in enumerate(network.ops):
+        if not views.isdisjoint(inputs(op)):
+            if isinstance(op, Reshape | Transpose):
+                views.add(index + 1)
+            elif isinstance(op, Dense | Conv2d):
+                first.add(index)
+            else:
+                return frozenset()
+    return frozenset(first)
 
 
 def _slope(corners: Corners, c: Tensor) -> Tensor:

@@ -48,9 +48,11 @@ _FEW_INPUTS = 12.0
 _MULTIPLIER_LIMIT = (1 << 31) - 1
 _WORK = 4 * 10**7
 """Multiplications of a batch, about: what bounds the time between two looks at the clock."""
-_TRIES, _EARLY, _FREE, _SHARE = 6, 60, 2, 0.3
-"""Local searches a batch at most; how many are early, when they may cost as much as the bounds; how many are free. Counted, not timed, so
-that a search depends on its seed alone."""
+_TRIES, _EARLY, _FREE, _SHARE = 6, 60, 2, 0.15
+"""Local searches a batch at most; how many are early, when they may cost as much as the bounds; how many are free; the share of what the
+bounds cost that the others may cost. Counted, not timed, so that a search depends on its seed alone."""
+_EARLY_DEEP, _DEEP_COST = 30, 300
+"""Searches in levels that are early, and what one costs, in nodes: both are passes through the first layer."""
 
 
 class Attack(Protocol):
@@ -61,6 +63,16 @@ class Attack(Protocol):
 
     def polish(self, conjunction: int, x: Int64Array) -> Int64Array | None:
         """A witness for a conjunction near an input."""
+
+    def suggest(self, conjunctions: Sequence[int], points: Int64Array) -> None:
+        """Inputs to ``deepen`` first."""
+
+    @property
+    def deepens(self) -> bool:
+        """Whether ``deepen`` has anything to start from."""
+
+    def deepen(self) -> Int64Array | None:
+        """A witness some way from one of the inputs that others ended at."""
 
 
 Solver = Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]
@@ -117,7 +129,7 @@ class Search:
         self.relaxation: Relaxation = root.relaxation()
         self.claims = root.limits()
         self.open: list[tuple[float, int, Node]] = []
-        self.nodes, self.attacked, self.asked = 0, 0, 0
+        self.nodes, self.attacked, self.deepened, self.asked = 0, 0, 0, 0
         self.leaf_multipliers: list[dict[int, Int64Array]] = []
         self.leaf_weights: list[Int64Array] = []
         self.exponents: dict[int, int] = {}
@@ -145,6 +157,11 @@ class Search:
         trees = {i: self._forest(node) for i, node in self.trees.items()} if done else None
         still = tuple(sorted({node.conjunction for *_, node in self.open}))
         return Outcome(self.witness, trees, self.nodes, len(self.open), self.open[0][0] if self.open else np.inf, still)
+
+    def suggest(self, points: Int64Array) -> None:
+        """Inputs (batch, *input shape) that came near to a violation."""
+        if self.attack is not None:
+            self.attack.suggest(sorted({node.conjunction for *_, node in self.open}), points)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -371,13 +388,18 @@ class Search:
             return
         self.witness, starts = self.attack.candidates([nodes[row].conjunction for row in rows], x)
         for conjunction, start in starts[:_TRIES]:
-            spent, earned = self.attacked * self.attack_cost, self.nodes * (1.0 if self.attacked < _EARLY else _SHARE)
-            if spent > earned + _FREE * self.attack_cost or (deadline is not None and time.monotonic() > deadline):
-                return
+            if self.witness is not None or not self._affords(self.attacked, self.attack_cost, _EARLY, deadline):
+                break
             self.attacked += 1
             self.witness = self.attack.polish(conjunction, start)
-            if self.witness is not None:
-                return
+        while self.witness is None and self.attack.deepens and self._affords(self.deepened, _DEEP_COST, _EARLY_DEEP, deadline):
+            self.deepened += 1
+            self.witness = self.attack.deepen()
+
+    def _affords(self, made: int, cost: float, early: int, deadline: float | None) -> bool:
+        """Whether one more search of that cost, in nodes, after so many, leaves the bounds their time."""
+        share = 1.0 if made < early else _SHARE
+        return made * cost <= share * self.nodes + _FREE * cost and (deadline is None or time.monotonic() < deadline)
 
     # -- the proof -----------------------------------------------------------------------------------------------------
 
