@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
+Engine = Literal["auto", "smt", "ilp:exact", "ilp:aaai24", "ilp:qvip"]
 _LEAF_SECONDS = 5.0
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
@@ -46,12 +47,13 @@ class Options:
     """How to go about a question; none of it can change a verdict, only whether there is one.
 
     ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits the solver's process. ``stages`` restricts
-    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone. ``dump`` is a
+    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone, "ilp:..." to an ILP reading, whose
+    answer can falsify (its input replays) and never verify. ``dump`` is a
     file that receives the solver's question as SMT-LIB 2. ``check`` False leaves the kernel out, which the result records;
     ``most_nodes`` ends the search early; ``threads`` is for one search (batches have one each).
     """
 
-    engine: Literal["auto", "smt"] = "auto"
+    engine: Engine = "auto"
     timeout: float | None = None
     memory_mb: int = 4096
     seed: int = 0
@@ -99,7 +101,7 @@ Stage = Callable[[State], Outcome]
 def decide(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
     """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, and nothing else once the query is well formed."""
     options = options or Options()
-    names = ("interval", "solver") if options.engine == "smt" else STAGES
+    names: tuple[str, ...] = {"auto": STAGES, "smt": ("interval", "solver")}.get(options.engine, ("ilp",))
     return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages])
 
 
@@ -162,6 +164,7 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
         "attack": _attack,
         "search": _search,
         "solver": _solver,
+        "ilp": _ilp,
     }
     for name in names:
         left = state.remaining()
@@ -354,6 +357,19 @@ def _solver(state: State) -> Outcome:
         case _:
             state.reason = f"the bit-vector solver stopped: {answer.reason}"
             return None
+
+
+def _ilp(state: State) -> Outcome:
+    """An ILP reading alone: a counterexample that replays, or a claim that becomes the reason of *unknown*."""
+    from bvverify.ilp import claim
+    from bvverify.ilp.program import Reading
+
+    query, options = state.query, state.options
+    reading = Reading(options.engine.removeprefix("ilp:"))
+    state.progress("ilp", f"the {reading} reading")
+    answer = claim.ask(query, reading, timeout=state.remaining(), memory_mb=options.memory_mb, seed=options.seed, threads=options.threads)
+    state.reason = answer.text
+    return None if answer.x is None else replay.witness(query, answer.x, runtimes=options.runtimes)
 
 
 def _only(prop: Property, conjunctions: Sequence[int]) -> Property:

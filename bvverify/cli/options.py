@@ -27,6 +27,9 @@ class Engine(StrEnum):
 
     AUTO = "auto"
     SMT = "smt"
+    ILP_EXACT = "ilp:exact"
+    ILP_AAAI24 = "ilp:aaai24"
+    ILP_QVIP = "ilp:qvip"
 
 
 def _permit_pickle(allowed: bool) -> bool:
@@ -56,7 +59,9 @@ AllowPickle = Annotated[
     bool,
     typer.Option("--allow-pickle", callback=_permit_pickle, help="Open PyTorch files, which can run any code; of ones you trust."),
 ]
-EngineOption = Annotated[Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone.")]
+EngineOption = Annotated[
+    Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone; ilp:...: an ILP reading, which only claims.")
+]
 Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]
 Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for the solver's process.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random search; the same seed gives the same answer.")]

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bvverify.solve.process import limit_memory
+
 
 def main() -> None:
     """Encode, solve, answer."""
     query, bounds, seed, memory_mb, dump, part = pickle.load(sys.stdin.buffer)
-    _limit(memory_mb)
+    limit_memory(memory_mb)
     import z3
 
     from bvverify.encode.network import encode
@@ -33,14 +35,6 @@ def main() -> None:
     elif outcome == z3.unknown:
         answer["reason"] = question.reason_unknown()
     sys.stdout.write(json.dumps(answer))
-
-
-def _limit(memory_mb: int) -> None:
-    try:
-        import resource
-    except ImportError:  # no such limit on this system; the time limit still holds
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
 
 
 if __name__ == "__main__":
