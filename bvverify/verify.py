@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
-Engine = Literal["auto", "smt", "ilp:exact", "ilp:aaai24", "ilp:qvip"]
+Engine = Literal[
+    "auto", "smt", "ilp:exact", "ilp:aaai24", "ilp:qvip", "ilp:exact:as-written", "ilp:aaai24:as-written", "ilp:qvip:as-written"
+]
 _LEAF_SECONDS = 5.0
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
@@ -362,12 +364,14 @@ def _solver(state: State) -> Outcome:
 def _ilp(state: State) -> Outcome:
     """An ILP reading alone: a counterexample that replays, or a claim that becomes the reason of *unknown*."""
     from bvverify.ilp import claim
-    from bvverify.ilp.program import Reading
+    from bvverify.ilp.reading import Reading
 
     query, options = state.query, state.options
-    reading = Reading(options.engine.removeprefix("ilp:"))
+    _, name, *as_written = options.engine.split(":")
+    reading, left = Reading(name), state.remaining()
     state.progress("ilp", f"the {reading} reading")
-    answer = claim.ask(query, reading, timeout=state.remaining(), memory_mb=options.memory_mb, seed=options.seed, threads=options.threads)
+    limits: dict[str, Any] = {"timeout": left, "memory_mb": options.memory_mb, "seed": options.seed, "threads": options.threads}
+    answer = claim.ask(query, reading, presolve=not as_written, **limits)
     state.reason = answer.text
     return None if answer.x is None else replay.witness(query, answer.x, runtimes=options.runtimes)
 

@@ -30,6 +30,9 @@ class Engine(StrEnum):
     ILP_EXACT = "ilp:exact"
     ILP_AAAI24 = "ilp:aaai24"
     ILP_QVIP = "ilp:qvip"
+    ILP_EXACT_AS_WRITTEN = "ilp:exact:as-written"
+    ILP_AAAI24_AS_WRITTEN = "ilp:aaai24:as-written"
+    ILP_QVIP_AS_WRITTEN = "ilp:qvip:as-written"
 
 
 def _permit_pickle(allowed: bool) -> bool:
@@ -60,7 +63,11 @@ AllowPickle = Annotated[
     typer.Option("--allow-pickle", callback=_permit_pickle, help="Open PyTorch files, which can run any code; of ones you trust."),
 ]
 EngineOption = Annotated[
-    Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone; ilp:...: an ILP reading, which only claims.")
+    Engine,
+    typer.Option(
+        "--engine",
+        help="auto: all stages; smt: the bit-vector solver alone; ilp: an ILP, which only claims (as-written: no presolve).",
+    ),
 ]
 Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]
 Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for the solver's process.")]

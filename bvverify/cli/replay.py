@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bvverify.cli import options as o
+from bvverify.ilp.reading import Reading
 
 NAME = "replay"
 
@@ -15,6 +16,9 @@ NAME = "replay"
 def command(
     witness: Annotated[Path, typer.Argument(metavar="WITNESS.json", show_default=False, help="What --json printed or --witness saved.")],
     model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", show_default=False, help="The model, if it has moved since.")] = None,
+    reading: Annotated[
+        Reading | None, typer.Option("--reading", help="Also inside this ILP: does it exclude the witness, and why?")
+    ] = None,
     allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
@@ -22,7 +26,8 @@ def command(
 
     It runs in the exact interpreter and in the installed runtime. Nothing in the file is believed: the model
     must have the same SHA-256, the input must lie in the box, and its outputs, computed anew, must be the
-    recorded ones and violate the property.
+    recorded ones and violate the property. With --reading it also runs inside an ILP reading's own rows, in
+    exact rationals: the first row that it violates says why the ILP would miss it.
 
     Example: bvverify replay witness.json
 
@@ -31,4 +36,4 @@ def command(
     """
     from bvverify.cli import witness_file
 
-    return witness_file.replay_file(witness, model, as_json=json)
+    return witness_file.replay_file(witness, model, reading, as_json=json)

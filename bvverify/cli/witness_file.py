@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bvverify.cli import report
 from bvverify.cli.output import SCHEMA_VERSION, emit
 from bvverify.errors import InputError
+from bvverify.ilp.reading import Reading
 from bvverify.load.load import load
 from bvverify.model.network import Network
 from bvverify.model.query import Box, Linear, Property, Query
@@ -18,11 +19,14 @@ from bvverify.model.result import Witness
 from bvverify.model.types import Int64Array, frozen_array
 from bvverify.run import interpreter, replay
 
+if TYPE_CHECKING:
+    from bvverify.ilp.differ import Difference
+
 _COEFFICIENT = (1 << 31) - 1
 """What ``Linear`` promises of its coefficients and bounds."""
 
 
-def replay_file(path: Path, model: Path | None, *, as_json: bool) -> int:
+def replay_file(path: Path, model: Path | None, reading: Reading | None = None, *, as_json: bool) -> int:
     """Replay the witness of a JSON file, print the outcome, and return the exit code."""
     claim = _Claim(path)
     network = claim.network(model)
@@ -34,10 +38,16 @@ def replay_file(path: Path, model: Path | None, *, as_json: bool) -> int:
     if y.shape != (network.output_tensor.size,) or not np.array_equal(interpreter.run(network, x[None]).ravel(), y):
         raise InputError(f"{path}: the recorded outputs are not what the interpreter computes for the recorded input")
     witness = replay.witness(query, x)
+    difference = None if reading is None else _inside(query, reading, x)
     if as_json:
-        emit(json.dumps(_as_object(network, query, witness)))
+        emit(
+            json.dumps(
+                _as_object(network, query, witness) | ({} if difference is None else {"ilp": _difference_object(difference, reading)})
+            )
+        )
     else:
-        emit("\n".join(_as_lines(path, network, query, witness)))
+        lines = _as_lines(path, network, query, witness)
+        emit("\n".join(lines if difference is None else [*lines, f"  {f'ilp:{reading}':<10} {difference}"]))
     return 10
 
 
@@ -138,6 +148,26 @@ class _Claim:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _inside(query: Query, reading: Reading, x: Int64Array) -> Difference:
+    from bvverify.ilp import differ, program
+
+    return differ.excluded(program.build(query, reading), x)
+
+
+def _difference_object(difference: Difference, reading: Reading | None) -> dict[str, Any]:
+    """``excess`` is the exact violation of ``row`` as a fraction; the row is empty where the witness meets all of them."""
+    return {
+        "reading": reading,
+        "blame": difference.blame,
+        "node": difference.op,
+        "tensor": difference.layer,
+        "index": difference.index,
+        "row": difference.row,
+        "excess": str(difference.excess),
+        "text": difference.text,
+    }
 
 
 def _as_lines(path: Path, network: Network, query: Query, witness: Witness) -> list[str]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from bvverify.ilp import differ, highs
 from bvverify.ilp.differ import Difference
-from bvverify.ilp.program import Reading, build
+from bvverify.ilp.program import build
+from bvverify.ilp.reading import Reading
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
 from bvverify.run import replay
@@ -31,13 +32,22 @@ class Claim:
     text: str
 
 
-def ask(query: Query, reading: Reading, *, timeout: float | None = None, memory_mb: int = 4096, seed: int = 0, threads: int = 1) -> Claim:
-    """Build the program, solve it, and hold its answer against the interpreter."""
+def ask(
+    query: Query,
+    reading: Reading,
+    *,
+    timeout: float | None = None,
+    memory_mb: int = 4096,
+    seed: int = 0,
+    threads: int = 1,
+    presolve: bool = True,
+) -> Claim:
+    """Build the program, solve it, and hold its answer against the interpreter. For ``presolve`` see ``bvverify.ilp.highs``."""
     started = time.monotonic()
     program = build(query, reading)
     model, who = program.model, f"ilp:{reading}"
     left = None if timeout is None else max(timeout - (time.monotonic() - started), 1e-3)
-    solution = highs.solve(model, timeout=left, memory_mb=memory_mb, seed=seed, threads=threads)
+    solution = highs.solve(model, timeout=left, memory_mb=memory_mb, seed=seed, threads=threads, presolve=presolve)
     size = f"{len(model.rows)} rows and {len(model.columns)} columns"
     match solution.status:
         case "infeasible":

@@ -17,7 +17,8 @@ import numpy as np
 from bvverify.errors import InternalError
 from bvverify.ilp.line import MARGIN, Line, half_up
 from bvverify.ilp.model import Exact, Neuron, Role, Row, exact
-from bvverify.ilp.program import Program, Reading
+from bvverify.ilp.program import Program
+from bvverify.ilp.reading import Reading
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter
 
@@ -68,7 +69,7 @@ def excluded(program: Program, x: Int64Array) -> Difference:
     values = _filled(program, x)
     found = next(_violations(program, values), None)
     if found is None:
-        text = "the witness meets every row of the ILP exactly: what excludes it is the solver (its presolve, cuts or tolerances)"
+        text = "the witness meets every row of the ILP exactly; a solver that excludes it does so by its own presolve, cuts or tolerances"
         return Difference(Blame.SOLVER, "", -1, -1, "", Fraction(0), text)
     if program.reading is Reading.EXACT or found.neuron is None:
         raise InternalError(f"a witness violates row {found.row} of the {program.reading} reading, which should hold: please report this")

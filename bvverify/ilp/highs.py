@@ -1,7 +1,8 @@
 """A program under HiGHS, in a process of its own: the one room that imports highspy.
 
 HiGHS computes in float64: a row holds up to 1e-6, a variable is an integer up to 1e-6. Both are its defaults and those of other
-solvers, and both are left alone here, for what they let through is what a cross-check is about.
+solvers, and both are left alone here, for what they let through is what a cross-check is about. Its presolve replaces a big constant by one
+from the ranges of the columns, and so mends much of what a big M lets through; without presolve the program is solved as it is written.
 """
 
 from __future__ import annotations
@@ -49,13 +50,16 @@ class _Job:
     seed: int
     threads: int
     memory_mb: int
+    presolve: bool
 
 
-def solve(model: Model, *, timeout: float | None = None, memory_mb: int = 4096, seed: int = 0, threads: int = 1) -> Solution:
+def solve(
+    model: Model, *, timeout: float | None = None, memory_mb: int = 4096, seed: int = 0, threads: int = 1, presolve: bool = True
+) -> Solution:
     """Ask HiGHS; ``timeout`` in seconds. ``UsageError`` where highspy is not installed."""
     if find_spec("highspy") is None:
         raise UsageError("an ILP reading is solved by HiGHS, which is not installed: pip install 'bvverify[ilp]'")
-    outcome = process.run("bvverify.ilp.highs", _job(model, seed, threads, memory_mb), timeout=timeout, memory_mb=memory_mb)
+    outcome = process.run("bvverify.ilp.highs", _job(model, seed, threads, memory_mb, presolve), timeout=timeout, memory_mb=memory_mb)
     if outcome.output is None:
         return Solution("stopped", (), outcome.reason, "HiGHS")
     try:
@@ -64,7 +68,7 @@ def solve(model: Model, *, timeout: float | None = None, memory_mb: int = 4096, 
         raise InternalError(f"the solver's process answered what nobody understands: {error}") from error
 
 
-def _job(model: Model, seed: int, threads: int, memory_mb: int) -> _Job:
+def _job(model: Model, seed: int, threads: int, memory_mb: int, presolve: bool) -> _Job:
     bounds = np.array([row.bound for row in model.rows], np.float64)
     return _Job(
         np.array([c.lo for c in model.columns], np.float64),
@@ -78,6 +82,7 @@ def _job(model: Model, seed: int, threads: int, memory_mb: int) -> _Job:
         seed % (1 << 31),
         threads,
         memory_mb,
+        presolve,
     )
 
 
@@ -88,9 +93,9 @@ def main() -> None:
     sys.stdout.write(json.dumps(_answer(job)))
 
 
-def solve_here(model: Model, *, seed: int = 0) -> Solution:
+def solve_here(model: Model, *, seed: int = 0, presolve: bool = True) -> Solution:
     """As ``solve``, in this process and without limits: for small programs, and for tests, which solve hundreds."""
-    return _solution(_answer(_job(model, seed, 1, 0)))
+    return _solution(_answer(_job(model, seed, 1, 0, presolve)))
 
 
 def _solution(answer: dict[str, Any]) -> Solution:
@@ -106,6 +111,7 @@ def _answer(job: _Job) -> dict[str, Any]:
         "output_flag": False,
         "threads": job.threads,
         "random_seed": job.seed,
+        "presolve": "on" if job.presolve else "off",
         "mip_feasibility_tolerance": TOLERANCE,
         "primal_feasibility_tolerance": TOLERANCE,
         "small_matrix_value": 1e-12,  # its default would drop multipliers below 1e-9

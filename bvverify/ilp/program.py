@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol, assert_never
 
 import numpy as np
@@ -20,6 +19,7 @@ from bvverify.errors import UnsupportedError
 from bvverify.ilp import aaai24, exact, gadgets, line, qvip
 from bvverify.ilp.line import Line
 from bvverify.ilp.model import Exact, Model, Neuron, Number, Role, Value, Values
+from bvverify.ilp.reading import Reading
 from bvverify.model.ops import (
     Add,
     AvgPool,
@@ -39,14 +39,6 @@ from bvverify.model.ops import (
 from bvverify.model.query import Conjunction, Linear, Query
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import AnyArray
-
-
-class Reading(StrEnum):
-    """Which ILP."""
-
-    EXACT = "exact"
-    AAAI24 = "aaai24"
-    QVIP = "qvip"
 
 
 @dataclass(slots=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bvverify.ilp.model import Model, Number, Row
+from bvverify.ilp.reading import Reading
+from bvverify.model.query import Query
 
 _WIDTH = 200
 """Readers of LP files limit a line, CPLEX to 560 characters."""
@@ -35,7 +37,7 @@ def to_mps(model: Model, comments: Sequence[str] = ()) -> str:
     for row in model.rows:
         for k, c in row.terms:
             by_column[k].append((row.name, c))
-    lines = [*(f"* {text}" for text in comments), "NAME bvverify FREE", "ROWS", " N nothing"]
+    lines = [*(f"* {text}" for text in comments), "NAME bvverify", "ROWS", " N nothing"]
     lines += (f" {senses[row.sense]} {row.name}" for row in model.rows)
     lines.append("COLUMNS")
     inside = False
@@ -53,6 +55,18 @@ def to_mps(model: Model, comments: Sequence[str] = ()) -> str:
     for column in model.columns:
         lines += [f" LO BOUND {column.name} {column.lo}", f" UP BOUND {column.name} {column.hi}"]
     return "\n".join([*lines, "ENDATA", ""])
+
+
+def about(query: Query, reading: Reading) -> list[str]:
+    """What a file says of itself at its head: the question, in lines without line breaks."""
+    network = query.network
+    lines = [
+        f"bvverify, ILP reading {reading}: feasible where an input of the box violates the property, as far as the reading goes",
+        f"model {network.provenance.path}, sha256 {network.provenance.sha256}, semantics {network.semantics}",
+        f"property: {query.property.text}",
+        "columns: x_<flat index> input integers, y_<tensor>_<flat index> the integers of later tensors (operation i makes tensor i + 1)",
+    ]
+    return [" ".join(line.split()) for line in lines]
 
 
 def _never(row: Row, some_column: str) -> list[str]:
