@@ -42,7 +42,7 @@ def command(
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     allow_pickle: o.AllowPickle = False,
 ) -> int:
-    """Write the question for other solvers: as SMT-LIB 2, as clauses, or as an ILP.
+    """Write the question for SMT, SAT and ILP solvers.
 
     What is written is satisfiable exactly when an input of the box violates the property: unsat means verified. (Of the ILP
     readings that holds for exact alone.) Nothing is decided here. SMT-LIB 2 stands on the definitions of encodings/, at the

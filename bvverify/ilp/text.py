@@ -44,11 +44,11 @@ def to_mps(model: Model, comments: Sequence[str] = ()) -> str:
     for column, entries in zip(model.columns, by_column, strict=True):
         if column.integer != inside:
             inside = column.integer
-            lines.append(f" MARKER{len(lines)} 'MARKER' {'INTORG' if inside else 'INTEND'}")
+            lines.append(f" MARKER{len(lines)} 'MARKER' '{'INTORG' if inside else 'INTEND'}'")
         # A column without entries still has to be declared.
         lines += (f" {column.name} {name} {_number(c)}" for name, c in entries or [("nothing", 0)])
     if inside:
-        lines.append(f" MARKER{len(lines)} 'MARKER' INTEND")
+        lines.append(f" MARKER{len(lines)} 'MARKER' 'INTEND'")
     lines.append("RHS")
     lines += (f" RHS {row.name} {_number(row.bound)}" for row in model.rows if row.bound)
     lines.append("BOUNDS")

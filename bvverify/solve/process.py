@@ -30,22 +30,21 @@ class Outcome:
 def run(module: str, job: Any, *, timeout: float | None, memory_mb: int) -> Outcome:
     """Run ``python -m module`` on a pickled job. ``InternalError`` when it fails for anything but time and memory."""
     started = time.monotonic()
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         start_new_session=True,
-    )
-    try:
-        out, err = child.communicate(pickle.dumps(job), timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return Outcome(None, f"the time limit of {timeout:.3g} s ran out", time.monotonic() - started)
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
+    ) as child:
+        try:
+            out, err = child.communicate(pickle.dumps(job), timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return Outcome(None, f"the time limit of {timeout:.3g} s ran out", time.monotonic() - started)
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
     seconds = time.monotonic() - started
     if child.returncode == 0:
         return Outcome(out, "", seconds)
