@@ -6,8 +6,9 @@ two inequalities and binaries:
     -1/2 + epsilon <= t - p <= 1/2          rounding, half up
     u = max(t, lo),  y = min(u, hi)         saturation: one binary for each, with the ranges of t as constants
 
-Ranges come from interval arithmetic. What is guessed: ``epsilon``, for which we know no number of theirs. It is 1e-4 here, the margin that
-the public code of QEBVerif (Zhang et al., CAV 2023; one author in common) has in the same inequality.
+Ranges come from interval arithmetic and, for accumulators, from linear bounds of the ideal network (``bvverify.model.ideal``), an abstract
+interpretation of the kind that they use. What is guessed: ``epsilon``, for which we know no number of theirs. It is 1e-4 here, the
+margin that the public code of QEBVerif (Zhang et al., CAV 2023; one author in common) has in the same inequality.
 
 Where this parts from a device: a tie goes up, whatever the runtime does; no integer at all lies within the inequalities when
 ``p`` is less than epsilon below a tie, so that such inputs vanish; and the device's multiplication is not exact.

@@ -14,7 +14,8 @@ multiplier, with n and d small enough for a solver's float64.
 
     acc >= L + sum (T[j] - T[j-1]) b_j,   acc <= T[1] - 1 + sum (T[j+1] - T[j]) b_j,   b_1 >= b_2 >= ...,   y = bottom + sum b_j
 
-with ``T[0] = L`` and ``T[last + 1] = U + 1`` the ends of the accumulator's range: no constant is larger than that range.
+with ``T[0] = L`` and ``T[last + 1] = U + 1`` the ends of the accumulator's range: no constant is larger than that range. The ranges
+are the exact intervals and linear bounds that the pipeline itself uses.
 """
 
 from __future__ import annotations

@@ -13,13 +13,14 @@ from typing import Any, Protocol, assert_never
 
 import numpy as np
 
-from bvverify.bounds import interval
-from bvverify.bounds.interval import Range, windows
+from bvverify.bounds import interval, linear
+from bvverify.bounds.interval import Bounds, Range, windows
 from bvverify.errors import UnsupportedError
 from bvverify.ilp import aaai24, exact, gadgets, line, qvip
 from bvverify.ilp.line import Line
 from bvverify.ilp.model import Exact, Model, Neuron, Number, Role, Value, Values
 from bvverify.ilp.reading import Reading
+from bvverify.model.ideal import ideal
 from bvverify.model.ops import (
     Add,
     AvgPool,
@@ -38,7 +39,7 @@ from bvverify.model.ops import (
 )
 from bvverify.model.query import Conjunction, Linear, Query
 from bvverify.model.staircase import Staircase
-from bvverify.model.types import AnyArray
+from bvverify.model.types import AnyArray, Int64Array
 
 
 @dataclass(slots=True)
@@ -53,6 +54,8 @@ class Program:
     model: Model = field(default_factory=Model)
     tensors: list[AnyArray] = field(default_factory=list)
     lines: dict[tuple[int, int], Line] = field(default_factory=dict)
+    known: Bounds | None = None
+    """Ranges of accumulators beyond intervals, where the reading takes any."""
 
 
 class Rounding(Protocol):
@@ -113,7 +116,7 @@ class RealRounding:
 
 def build(query: Query, reading: Reading) -> Program:
     """The question as a program. ``UnsupportedError`` names the node whose arithmetic the reading does not have."""
-    program = Program(query, reading)
+    program = Program(query, reading, known=_known(query, reading))
     rounding: Rounding
     match reading:
         case Reading.EXACT:
@@ -137,6 +140,26 @@ def build(query: Query, reading: Reading) -> Program:
     return program
 
 
+def _known(query: Query, reading: Reading) -> Bounds | None:
+    """Linear bounds of the function that the reading is about: the device's for exact, its ideal twin's for aaai24, none for qvip."""
+    match reading:
+        case Reading.EXACT:
+            network = query.network
+        case Reading.AAAI24:
+            # The twin keeps the device's additions and float means, which the reading makes real sums of.
+            if any(isinstance(op, Add) or (isinstance(op, AvgPool) and isinstance(op.rule, SequentialFloat32)) for op in query.network.ops):
+                return None
+            try:
+                network = ideal(query.network)
+            except UnsupportedError:
+                return None
+        case Reading.QVIP:
+            return None
+        case _:
+            assert_never(reading)
+    return linear.tighten(network, query.box, interval.propagate(network, query.box))[0]
+
+
 def _operation(program: Program, rounding: Rounding, layer: int, op: Op, xs: list[AnyArray]) -> AnyArray:
     model, x = program.model, xs[0]
     shape = program.query.network.tensors[layer].shape
@@ -147,7 +170,9 @@ def _operation(program: Program, rounding: Rounding, layer: int, op: Op, xs: lis
     match op:
         case Dense() | Conv2d():
             ranges = Range(*(np.vectorize(lambda v, end=end: getattr(v, end), otypes=[np.int64])(x) for end in ("lo", "hi")))
-            acc = interval.accumulator(op, ranges)
+            known = program.known
+            tight = None if known is None else _range(known.acc_lo[layer - 1], known.acc_hi[layer - 1])
+            acc = interval.intersect(interval.accumulator(op, ranges), tight)
             if interval.wraps(op, acc):
                 raise UnsupportedError(f"node {op.name}: an accumulator could wrap in this box; the ILP readings have no wrap")
             lo, hi, weights = acc.lo.ravel().tolist(), acc.hi.ravel().tolist(), _weights(op, x)
@@ -203,6 +228,10 @@ def _operation(program: Program, rounding: Rounding, layer: int, op: Op, xs: lis
             return x.transpose(op.axes)
         case _:
             assert_never(op)
+
+
+def _range(lo: Int64Array | None, hi: Int64Array | None) -> Range | None:
+    return None if lo is None or hi is None else Range(lo, hi)
 
 
 def _clamp(model: Model, at: Neuron, x: Value, op: Clamp, y: Value) -> None:
