@@ -27,7 +27,7 @@ from typing import assert_never
 import numpy as np
 
 from bvverify.errors import UnsupportedError
-from bvverify.ilp.gadgets import clip, saturated
+from bvverify.ilp.gadgets import clip, reaches, saturated
 from bvverify.ilp.model import Exact, Model, Neuron, Role, Value, Values
 from bvverify.model import requant as rq
 from bvverify.model.ops import Add, FmaAdd, Q31Add, ShiftAdd
@@ -138,10 +138,7 @@ def _quotient_rows(
 
 
 def _steps(model: Model, neuron: Neuron, acc: Value, thresholds: list[int], y: Value) -> None:
-    b = [
-        model.column(neuron, "b", 0, 1, lambda v, t=t: int(v[acc.column] >= t), suffix=f"_{j}")  # type: ignore[misc]
-        for j, t in enumerate(thresholds)
-    ]
+    b = [model.column(neuron, "b", 0, 1, reaches(acc, t), suffix=f"_{j}") for j, t in enumerate(thresholds)]
     ends = [acc.lo, *thresholds, acc.hi + 1]
     widths = [after - before for before, after in pairwise(ends)]
     at_least, at_most = list(zip(b, widths[:-1], strict=True)), list(zip(b, widths[1:], strict=True))

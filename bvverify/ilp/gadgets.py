@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bvverify.ilp.model import Exact, Model, Neuron, Number, Role, Value, Values
+from bvverify.ilp.model import Exact, Follows, Model, Neuron, Number, Role, Value, Values
+
+
+def equals(x: Value, k: int) -> Follows:
+    """For a binary that is one where ``x`` is ``k``."""
+    return lambda values: int(values[x.column] == k)
+
+
+def reaches(x: Value, k: int) -> Follows:
+    """For a binary that is one where ``x`` is ``k`` or more."""
+    return lambda values: int(values[x.column] >= k)
 
 
 def total(model: Model, neuron: Neuron, terms: Sequence[tuple[Value, int]], constant: int, lo: int, hi: int) -> Value:
@@ -30,7 +40,7 @@ def clip(model: Model, neuron: Neuron, t: Value, lo: int, hi: int, y: Value) -> 
     if t.lo < lo:
         above = max(t.hi, lo)
         u = y if t.hi <= hi else model.column(neuron, "u", lo, above, lambda v: max(v[t.column], lo))
-        b = model.column(neuron, "b", 0, 1, lambda v: int(v[t.column] >= lo))
+        b = model.column(neuron, "b", 0, 1, reaches(t, lo))
         model.row(f"low1_{neuron.label}", [(u, 1), (t, -1)], ">=", 0, Role.CLIP, neuron)
         model.row(f"low2_{neuron.label}", [(u, 1), (t, -1), (b, lo - t.lo)], "<=", lo - t.lo, Role.CLIP, neuron)
         model.row(f"low3_{neuron.label}", [(u, 1), (b, lo - above)], "<=", lo, Role.CLIP, neuron)
@@ -65,10 +75,7 @@ def maximum(model: Model, neuron: Neuron, xs: Sequence[Value]) -> Value:
 def lookup(model: Model, neuron: Neuron, x: Value, entries: Sequence[int]) -> Value:
     """``y = entries[x - x.lo]``, with a binary for each value of ``x``."""
     y = model.element(neuron, min(entries), max(entries))
-    picks = [
-        model.column(neuron, "s", 0, 1, lambda v, k=k: int(v[x.column] == k), suffix=f"_{k - x.lo}")  # type: ignore[misc]
-        for k in range(x.lo, x.hi + 1)
-    ]
+    picks = [model.column(neuron, "s", 0, 1, equals(x, k), suffix=f"_{k - x.lo}") for k in range(x.lo, x.hi + 1)]
     model.row(f"pick_{neuron.label}", [(p, 1) for p in picks], "=", 1, Role.CHOICE, neuron)
     model.row(f"from_{neuron.label}", [*((p, x.lo + k) for k, p in enumerate(picks)), (x, -1)], "=", 0, Role.CHOICE, neuron)
     model.row(f"to_{neuron.label}", [*((p, e) for p, e in zip(picks, entries, strict=True)), (y, -1)], "=", 0, Role.CHOICE, neuron)

@@ -19,7 +19,7 @@ Where this parts from a device: all that is said of ``aaai24``; and a binary is 
 from __future__ import annotations
 
 from bvverify.errors import UnsupportedError
-from bvverify.ilp.gadgets import saturated
+from bvverify.ilp.gadgets import equals, saturated
 from bvverify.ilp.line import MARGIN, Line, before, half_up
 from bvverify.ilp.model import Model, Neuron, Number, Role, Value
 
@@ -39,10 +39,7 @@ def rounded(model: Model, neuron: Neuron, line: Line) -> Value:
     if bottom == top:
         return y
     reachable = range(bottom, top + 1)
-    h = [
-        model.column(neuron, "h", 0, 1, lambda v, k=k: int(v[y.column] == k), suffix=f"_{k - lo}")  # type: ignore[misc]
-        for k in reachable
-    ]
+    h = [model.column(neuron, "h", 0, 1, equals(y, k), suffix=f"_{k - lo}") for k in reachable]
     model.row(f"one_{neuron.label}", [(b, 1) for b in h], "=", 1, Role.CHOICE, neuron)
     model.row(f"value_{neuron.label}", [*((b, k) for k, b in zip(reachable, h, strict=True)), (y, -1)], "=", 0, Role.CHOICE, neuron)
     lower: list[tuple[Value, Number]] = [(b, -BIG_M if k == lo else k - _HALF) for k, b in zip(reachable, h, strict=True)]

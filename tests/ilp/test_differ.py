@@ -84,7 +84,7 @@ def test_a_margin_that_swallows_an_input(reading):
     multiplier = np.array([np.nextafter(np.float32(2.5 / 4099), np.float32(0))], np.float32)
     assert 0 < 2.5 - float(multiplier[0]) * 4099 < 1e-4
     query = _against_a_constant(Float32HalfEven(multiplier, 0), 1, 0, 3279, 4099, 4101)  # the constant rounds to 2
-    assert not claim.ask(query, reading).x
+    assert claim.ask(query, reading).robust
     difference = differ.excluded(program.build(query, reading), np.array([4099]))
     assert difference.blame is Blame.TOLERANCE
     assert "nearer than the margin 0.0001; the device makes 2 of it" in difference.text
@@ -112,6 +112,17 @@ def test_a_multiplication_that_the_device_does_in_two_roundings(reading):
     difference = differ.excluded(program.build(query, reading), np.array([t]))
     assert difference.blame is Blame.ARITHMETIC
     assert "(q31-double)" in difference.text
+
+
+@pytest.mark.parametrize("reading", REAL)
+def test_a_float32_multiplication_that_crosses_a_tie(reading):
+    """4395673 / 2^29 * 19725 is 4.4e-6 below 161.5, and its float32 product 161.5 or more: the device makes 162 of it."""
+    requant = Float32HalfEven(np.array([4395673 / 2**29], np.float32), 0)
+    query = _against_a_constant(requant, 1, 0, 19725, 19720, 19724)  # the constant rounds to 162 on the device
+    assert verify.decide(query, verify.Options(runtimes=False)).verdict is Verdict.FALSIFIED
+    difference = differ.excluded(program.build(query, reading), np.array([19720]))
+    assert (difference.blame, difference.index) == (Blame.ARITHMETIC, 0)
+    assert "below a tie; the device (float32-half-even) makes 162 of it, exact rounding 161" in difference.text
 
 
 def test_the_exact_reading_never_excludes_a_witness():
