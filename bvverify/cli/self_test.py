@@ -33,7 +33,7 @@ def run(*, as_json: bool) -> int:
         "memory_gb": _memory(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "runtimes": dict(oracle.installed()),
-        "solvers": {"z3": metadata.version("z3-solver")} | {name: where for name in _SOLVERS if (where := shutil.which(name))},
+        "solvers": {"z3": metadata.version("z3-solver")} | _highs() | {name: where for name in _SOLVERS if (where := shutil.which(name))},
     }
     checks = {name: _outcome(check) for name, check in _CHECKS.items()}
     failed = [name for name, outcome in checks.items() if not outcome.startswith("ok")]
@@ -42,6 +42,13 @@ def run(*, as_json: bool) -> int:
     else:
         emit("\n".join(_as_lines(report, checks)))
     return InternalError.exit_code if failed else 0
+
+
+def _highs() -> dict[str, str]:
+    try:
+        return {"highs": metadata.version("highspy")}
+    except metadata.PackageNotFoundError:
+        return {}
 
 
 def _as_lines(report: dict[str, Any], checks: dict[str, str]) -> list[str]:

@@ -7,10 +7,11 @@ interval analysis leaves reachable:
     sum h_k = 1,   y = sum k h_k
     sum over k > lo of (k - 1/2) h_k  -  M h_lo  <=  p  <=  sum over k < hi of (k + 1/2 - epsilon) h_k  +  M h_hi
 
-What is guessed: how exactly the pieces are put into rows (here one sum for each side), and both constants, for no text or code of theirs
-with the numbers is public. M is 10^6, above every ``p`` of the networks that they publish; a network in which ``p`` could pass it is
-refused. The strict inequality takes the margin 1e-4 of a later tool by the same authors (QEBVerif, CAV 2023). That tool's code takes M
-from each neuron's range, and asks its solver for integers up to 1e-9; both would keep what is described next from happening.
+What is guessed: how exactly the pieces are put into rows (here one sum for each side), and both constants; this was written without the
+paper's full text, and what its authors publish are networks and results, not the tool. M is 10^6, above every ``p`` of those networks; a
+network in which ``p`` could pass it is refused. The strict inequality takes the margin 1e-4 of a later tool by some of the authors
+(QEBVerif, CAV 2023). That tool's code takes M from each neuron's range, and asks its solver for integers up to 1e-9; both would keep what
+is described next from happening.
 
 Where this parts from a device: all that is said of ``aaai24``; and a binary is one up to the solver's tolerance only. With
 ``h_lo`` = 1e-6 the lower inequality is off by M * 1e-6, a whole unit, and the neuron may take a neighbour's value.
