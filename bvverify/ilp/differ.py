@@ -52,6 +52,10 @@ class Difference:
         return self.text
 
 
+_NOISE = Fraction(1, 10**9)
+"""What making float64 of a coefficient may move a row by, and more: far below any solver's tolerance."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Violation:
     row: str
@@ -142,18 +146,15 @@ def _of_rounding(line: Line, p: Fraction, out: int) -> tuple[Blame, str]:
     nearest = min(max(half_up(p), line.lo), line.hi)
     tie = p + Fraction(1, 2)
     off = tie - round(tie)
+    device = f"the device ({line.arithmetic}) makes {out} of it"
     if off == 0 and out != nearest:
-        return (
-            Blame.TIE,
-            f"the real number is {_decimal(p)} exactly, a tie; the device ({line.arithmetic}) makes {out} of it, half up {nearest}",
-        )
-    side = f"{_decimal(abs(off))} {'below' if off < 0 else 'above'} a tie"
+        return Blame.TIE, f"the real number is {_decimal(p)} exactly, a tie; {device}, half up {nearest}"
+    number = f"the real number is {_decimal(p)}, {_decimal(abs(off))} {'below' if off < 0 else 'above'} a tie"
     if out != nearest:
-        return (
-            Blame.ARITHMETIC,
-            f"the real number is {_decimal(p)}, {side}; the device ({line.arithmetic}) makes {out} of it, exact rounding {nearest}",
-        )
-    return Blame.TOLERANCE, f"the real number is {_decimal(p)}, {side}, nearer than the margin {MARGIN:g}; the device makes {out} of it"
+        return Blame.ARITHMETIC, f"{number}; {device}, exact rounding {nearest}"
+    if abs(off) > MARGIN:
+        raise InternalError(f"an ILP excludes {out} where {number}: please report this")
+    return Blame.TOLERANCE, f"{number}, nearer than the margin {MARGIN:g}; {device}"
 
 
 def _filled(program: Program, x: Int64Array) -> list[Exact]:
@@ -169,7 +170,7 @@ def _filled(program: Program, x: Int64Array) -> list[Exact]:
 
 
 def _violations(program: Program, values: list[Exact]) -> Iterator[_Violation]:
-    """What does not hold, layer by layer: bounds of columns first, then rows; the rows of the question last."""
+    """What does not hold, layer by layer: rows first, then bounds of columns; the rows of the question last."""
     layers = len(program.tensors)
     rows: list[list[Row]] = [[] for _ in range(layers + 1)]
     columns: list[list[int]] = [[] for _ in range(layers + 1)]
@@ -180,12 +181,12 @@ def _violations(program: Program, values: list[Exact]) -> Iterator[_Violation]:
     for layer in range(layers + 1):
         for row in rows[layer]:
             excess = row.excess(values)
-            if excess > 0:
+            if excess > _NOISE:
                 yield _Violation(row.name, Fraction(excess), row.role, row.neuron, row)
         for k in columns[layer]:
             column = program.model.columns[k]
             excess = max(column.lo - values[k], values[k] - column.hi)
-            if excess > 0:
+            if excess > _NOISE:
                 yield _Violation(column.name, Fraction(excess), None, column.neuron, None)
 
 

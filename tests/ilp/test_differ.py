@@ -87,7 +87,7 @@ def test_a_margin_that_swallows_an_input(reading):
     assert claim.ask(query, reading).robust
     difference = differ.excluded(program.build(query, reading), np.array([4099]))
     assert difference.blame is Blame.TOLERANCE
-    assert "nearer than the margin 0.0001; the device makes 2 of it" in difference.text
+    assert "nearer than the margin 0.0001; the device (float32-half-even) makes 2 of it" in difference.text
 
 
 @pytest.mark.parametrize("reading", REAL)
