@@ -64,8 +64,8 @@ def left_open(saved: Saved, facts: Explanation) -> list[str]:
     if margins:
         worst = min(margins, key=lambda m: m.least_margin or 0)
         lines.append(
-            f"Before any split, linear bounds leave {len(margins)} rival classes; the worst is class {worst.output}, over which"
-            f" they guarantee a lead of {worst.least_margin} only."
+            f"Before any split, linear bounds leave {len(margins)} of the other classes open; the worst is class {worst.output},"
+            f" over which they guarantee a lead of {worst.least_margin} only."
         )
     return lines
 
