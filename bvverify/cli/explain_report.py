@@ -18,8 +18,9 @@ from bvverify.explain.answer import Change, Explanation, Margin, explain
 from bvverify.explain.calculation import as_object
 from bvverify.explain.saved import Saved, read
 from bvverify.load import certificate_file
-from bvverify.model.certificate import Certificate
+from bvverify.model.certificate import Certificate, Statement
 from bvverify.model.network import Network
+from bvverify.model.query import Query
 
 _CHANGES = 12
 """Changed input elements that are listed one by one."""
@@ -44,7 +45,7 @@ def explain_file(spec: str, model: Path | None, *, as_json: bool) -> int:
         raise InputError(f"{saved.file}: is about another model: sha256 {saved.sha256[:16]}, and {made.path} has {made.sha256[:16]}")
     if not asked.queries:
         raise InputError(f"{saved.file}: every box of {saved.property} is empty, so there is nothing to explain")
-    certificates = [_certificate(saved, name, asked.network) for name in saved.certificates]
+    certificates = [_certificate(saved, name, asked.queries) for name in saved.certificates]
     facts = explain(saved, asked.network, asked.queries, certificates)
     emit(json.dumps(_object(saved, asked.network, facts)) if as_json else "\n".join(_lines(saved, asked.network, facts)))
     return 0
@@ -62,11 +63,16 @@ def _input(saved: Saved, name: str) -> str:
     return f"{_found(saved, file)}::{index}" if separator else str(_found(saved, name))
 
 
-def _certificate(saved: Saved, name: str, network: Network) -> Certificate:
+def _certificate(saved: Saved, name: str, queries: Sequence[Query]) -> Certificate:
     path = _found(saved, name)
     certificate = certificate_file.read(path)
-    if certificate.statement.model_sha256 != network.provenance.sha256:
-        raise InputError(f"{path}: is a certificate about another model than {saved.file}")
+    differences = [certificate.statement.differs(Statement.of(query)) for query in queries]
+    if all(differences):
+        raise InputError(f"{path}: is no certificate for the question of {saved.file}: it is about {differences[0]}")
+    try:
+        certificate.forest.check(queries[0].network)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
     return certificate
 
 

@@ -153,6 +153,10 @@ def trust(saved: Saved, network: Network) -> list[str]:
                 f"Checked by the kernel, in exact integers: {c.claims} claims about accumulators, {c.splits} splits,"
                 f" {c.interval_leaves + c.bound_leaves} leaves. The bounds, the search and all floats need no trust."
             )
+            again = " and ".join(f"bvverify check {name}" for name in saved.certificates)
+            lines.append(
+                f"So says the file; {again} does it again." if again else "So says the file; with --certificate it could be done again."
+            )
         if c is not None and c.solver_leaves:
             lines.append(f"Not checked: {c.solver_leaves} leaves rest on the word of the bit-vector solver.")
         lines.append("Trusted: the kernel, the loader, the model's thresholds, the interpreter, NumPy.")
