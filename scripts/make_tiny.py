@@ -1,7 +1,7 @@
 """Writes the two networks of the course into bvverify/examples: small enough to compute by hand.
 
 ``tiny.onnx`` and ``tiny.tflite`` are the same layer of two neurons, int8 in and out, with the multiplier 1/8, so that every eighth
-accumulator is a tie. On the first row of ``tiny.csv`` one neuron reaches exactly -112.5, and what a runtime makes of that decides the class.
+accumulator is a tie. On the first row of ``tiny.csv`` one neuron reaches exactly -112.5, and what a runtime makes of it decides the class.
 
 ``near_tie.onnx`` is one more such layer. Its output scale was searched for: on one input of the box around the first row of
 ``near_tie.csv`` an accumulator times the multiplier is half a millionth away from a tie, nearer than the tolerance of an ILP solver.
@@ -76,7 +76,7 @@ def main() -> None:
     for name, layer in (("tiny", TINY), ("near_tie", NEAR_TIE)):
         (output / f"{name}.onnx").write_bytes(onnx_file(layer, name).SerializeToString(deterministic=True))
     (output / "tiny.tflite").write_bytes(tflite_file(TINY))
-    (output / "tiny.csv").write_text("83,31\n83,30\n-70,20\n")
+    (output / "tiny.csv").write_text("83,31\n83,30\n-128,-20\n")
     (output / "near_tie.csv").write_text("-11,-60\n-13,-58\n")
 
 

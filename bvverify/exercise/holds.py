@@ -49,8 +49,9 @@ class Holds:
             lo = tuple(chance.randint(-12, 8) for _ in range(2))
             hi = tuple(v + chance.randint(2, 6) for v in lo)
             question = Holds(hidden, biases, last, rounding, lo, hi, 0)
-            outputs = _outputs(question)
-            if outputs.max() - outputs.min() >= 3:
+            _, varied, outputs = _trace(question)
+            # A hidden neuron that is off everywhere would leave nothing for intervals to lose.
+            if np.ptp(varied, axis=0).min() >= 2 and np.ptp(outputs) >= 3:
                 return Holds(hidden, biases, last, rounding, lo, hi, int(outputs.max()) - chance.randint(0, 1))
 
     def query(self) -> Query:
@@ -58,10 +59,8 @@ class Holds:
         return _query(self)
 
     def _counterexample(self) -> tuple[int, ...] | None:
-        outputs = _outputs(self)
-        if outputs.max() <= self.bound:
-            return None
-        return tuple(_points(self)[outputs.argmax()].tolist())
+        points, _, outputs = _trace(self)
+        return None if outputs.max() <= self.bound else tuple(points[outputs.argmax()].tolist())
 
     def text(self) -> list[str]:
         """The question, as lines of Markdown."""
@@ -92,7 +91,7 @@ class Holds:
 
     def solution(self) -> list[str]:
         """What intervals say, and what all inputs say."""
-        asked, outputs, found = self.query(), _outputs(self), self._counterexample()
+        asked, outputs, found = self.query(), _trace(self)[2], self._counterexample()
         bounds = interval.propagate(asked.network, asked.box)
         h, y = ([f"[{a}, {b}]" for a, b in zip(bounds.lo[t], bounds.hi[t], strict=True)] for t in (1, 2))
         lines = [f"Intervals: h0 in {h[0]}, h1 in {h[1]}, so y in {y[0]}.",
@@ -123,16 +122,11 @@ def _query(q: Holds) -> Query:
     return Query(network, Box.of(np.array(q.lo), np.array(q.hi)), Property(((above,),), f"y <= {q.bound}"))
 
 
-def _points(q: Holds) -> Int64Array:
-    """Every input of the box, (number, 2)."""
-    axes = [np.arange(a, b + 1) for a, b in zip(q.lo, q.hi, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
 @lru_cache(maxsize=64)
-def _outputs(q: Holds) -> Int64Array:
-    """The network's output for each of them."""
-    return interpreter.run(_query(q).network, _points(q)).ravel()
+def _trace(q: Holds) -> list[Int64Array]:
+    """Every input of the box, (number, 2), and what the layers make of them, (number, 2) and (number, 1)."""
+    axes = [np.arange(a, b + 1) for a, b in zip(q.lo, q.hi, strict=True)]
+    return interpreter.trace(_query(q).network, np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2))
 
 
 def _sum(weights: Sequence[int], name: str) -> str:
