@@ -70,8 +70,9 @@ class TestRunner:
 
     PAGE = (
         "Text.\n\n```console\n$ bvverify exercise --answer 7; echo $?\nwrong\n"
-        "  try again, or see bvverify exercise --kind byte --seed 0 --solution\n10\n$ printf 'b\\na\\n' | sort\na\nb\n```\n\n```pycon\n>>> x = 6\n>>> for y in (1, 2):\n...     x * y\n6\n12\n```\n\n"
-        "```pycon\n>>> x\n6\n```\n"
+        "  try again, or see bvverify exercise --kind byte --seed 0 --solution\n10\n"
+        "$ printf 'b\\na\\n' | sort\na\nb\n```\n\n"
+        "```pycon\n>>> x = 6\n>>> for y in (1, 2):\n...     x * y\n6\n12\n```\n\n```pycon\n>>> x\n6\n```\n"
     )
 
     def test_it_leaves_a_page_that_is_right_as_it_is(self):
