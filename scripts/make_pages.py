@@ -86,7 +86,7 @@ def _steps(language: str, block: list[str]) -> Iterator[Step]:
 def run(text: str) -> str:
     """The page with the output that its steps have now; a line that is comparable to what the page says stays as it is."""
     lines, variables = list[str](), dict[str, Any]()
-    with _workplace():
+    with workplace():
         for part in parse(text):
             if isinstance(part, str):
                 lines.append(part)
@@ -107,7 +107,8 @@ def comparable(line: str) -> str:
 
 
 @contextlib.contextmanager
-def _workplace() -> Iterator[None]:
+def workplace() -> Iterator[None]:
+    """A temporary folder as the working folder, with the checkout's ``bvverify`` and ``encodings`` in it."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         for name in ("bvverify", "encodings"):

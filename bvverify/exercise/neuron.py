@@ -18,7 +18,7 @@ from bvverify.model.requant import Requant
 from bvverify.model.types import INT8
 
 RULES = {
-    "shift-half-up": "add half a unit, then shift right: `(acc + 2^(s-1)) >> s`",
+    "shift-half-up": "add half a unit, then shift right: `(acc + 2^(s-1)) >> s`, where M = 2^-s",
     "q31-double": "two roundings: `h = (acc*Q + 2^30) >> 31`, then `h / 2^r` to the nearest, half away from zero",
     "q31-half-up": "two roundings, both half up: `h = (acc*Q + 2^30) >> 31`, then `(h + 2^(r-1)) >> r`",
     "q31-single": "one rounding of `acc*M`, half up",

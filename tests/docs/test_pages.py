@@ -41,9 +41,9 @@ def test_every_link_leads_somewhere(page):
 
 
 def readme_commands():
-    """The README's commands about bundled files, without their comments, and the word that a comment begins with."""
+    """The README's commands about bundled files, and the word that the comment behind each begins with."""
     for block in re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             command, _, comment = line.partition("#")
             words = shlex.split(command)
             files = [word.partition("::")[0] for word in words if re.search(r"\.\w+(::\d+)?$", word)]
@@ -56,13 +56,13 @@ def test_there_are_commands_in_the_readme():
 
 
 @pytest.mark.parametrize(("words", "comment"), list(readme_commands()), ids=lambda v: " ".join(v) if isinstance(v, list) else v)
-def test_the_commands_of_the_readme_run(words, comment, capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert main(words) in (0, 10)
+def test_the_commands_of_the_readme_run(words, comment, capsys):
+    with make_pages.workplace():
+        code = main(words)
     printed = capsys.readouterr()
-    assert printed.out.partition("\n")[0] in ("verified", "falsified", "equal", "differs")
-    assert not comment or printed.out.startswith(comment)
-    assert printed.err == ""
+    assert (code in (0, 10), printed.err) == (True, "")
+    if comment in ("verified", "falsified", "equal", "differs"):
+        assert printed.out.startswith(comment + "\n")
 
 
 class TestRunner:
