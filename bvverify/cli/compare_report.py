@@ -16,7 +16,7 @@ from bvverify import verify
 from bvverify.cli import report
 from bvverify.cli.output import SCHEMA_VERSION, emit, write
 from bvverify.cli.progress import ProgressLine
-from bvverify.cli.question import check_radius, read_input, real_box, real_number
+from bvverify.cli.question import check_radius, load_against, read_input, real_box, real_number
 from bvverify.compare.answer import Answer
 from bvverify.compare.compare import Comparison, compare
 from bvverify.compare.joint import round_apart
@@ -25,14 +25,12 @@ from bvverify.compare.parting import Parting, Rounding
 from bvverify.errors import InputError, UsageError
 from bvverify.load.load import load
 from bvverify.model.box import around
-from bvverify.model.ideal import SUFFIX
 from bvverify.model.network import Network
 from bvverify.model.query import Box
 from bvverify.model.result import Witness
 from bvverify.model.types import AnyArray, Int64Array
 
 EXIT_CODES = {Answer.EQUAL: 0, Answer.DIFFERS: 10, Answer.UNKNOWN: 5}
-_SHORT = "rational"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,9 +68,7 @@ def ask(
     if near and (source is None or (radius is None) == (epsilon is None)):
         raise UsageError("a box is --input FILE[::INDEX] with one of --radius N (integer steps) and --epsilon R (a real number)")
     a = load(model, semantics)
-    b = load(model, a.semantics + SUFFIX if against in (_SHORT, SUFFIX[1:]) else against)
-    if a.semantics == b.semantics:
-        raise UsageError(f"--against {against}: both are {a.semantics}; name another")
+    b = load_against(a, against)
     boxes, nominal, where = _boxes(a, property_file, source, radius, epsilon)
     given = {
         "model": str(model),
