@@ -58,6 +58,8 @@ def command(
     if sheet is not None or key is not None:
         if answer is not None or solution:
             raise UsageError("--sheet and --key write many questions; leave out --answer and --solution")
+        if sheet is not None and sheet == key:
+            raise UsageError(f"--sheet and --key name one file, {sheet}; name two")
         if count is not None and not 1 <= count <= 1000:
             raise UsageError(f"--count {count}: a sheet has 1 to 1000 questions")
         report.write_sheet(chosen, seed, 8 if count is None else count, sheet, key, as_json=json)

@@ -64,6 +64,7 @@ def test_a_sheet_and_its_key_in_json(cli, tmp_path):
         (["--sheet", "s.txt"], "ends in .md or .json"),
         (["--sheet", "nowhere/s.md"], "does not exist"),
         (["--sheet", "s.md", "--count", 0], "1 to 1000"),
+        (["--sheet", "s.md", "--key", "s.md"], "name two"),
         (["--key", "k.md", "--answer", "3"], "leave out --answer"),
         (["--answer", "3", "--solution"], "one of --answer and --solution"),
         (["--kind", "essay"], "essay"),
