@@ -3,7 +3,7 @@
 A page is Markdown. What runs is in two kinds of fenced block:
 
 * ``console``: lines ``$ COMMAND``, each followed by its output. ``bvverify ...`` is called in this process, everything else (and what
-  stands behind a pipe) by bash. A command may end in ``; echo $?``, for its exit code.
+  stands behind a pipe or ``>``) by bash. A command without a pipe may end in ``; echo $?``, for its exit code.
 * ``pycon``: an interactive Python session with ``>>>`` and ``...``; the blocks of a page share their variables.
 
 Pages run in a temporary folder in which ``bvverify`` and ``encodings`` are the checkout's, so that what they write is theirs alone.
@@ -121,20 +121,18 @@ def workplace() -> Iterator[None]:
 
 
 def _console(command: str) -> list[str]:
-    asked, _, status = command.partition(_STATUS)
-    first, pipe, rest = asked.partition(" | ")
+    first, behind, rest = re.match(r"(.*?)(?: ([|>]) (.*))?$", command.removesuffix(_STATUS), re.DOTALL).groups()
     words = shlex.split(first)
     if words[0] != "bvverify":
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
         return (done.stdout + done.stderr).splitlines()
-    if status:
-        raise ValueError(f"{_STATUS!r} stands at the end of a command")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = bvverify(words[1:])
     said = out.getvalue()
-    if pipe:
-        said = subprocess.run(["bash", "-c", rest], input=said, capture_output=True, text=True, check=True).stdout
+    if behind:
+        reader = rest if behind == "|" else f"cat > {rest}"
+        said = subprocess.run(["bash", "-c", reader], input=said, capture_output=True, text=True, check=False).stdout
     said = err.getvalue() + said
     return said.splitlines() + ([str(code)] if command.endswith(_STATUS) else [])
 

@@ -40,9 +40,9 @@ def command(
     Each line of OUT.jsonl has model, input, label and radius (or property) as the CSV gives them, verdict
     (verified, falsified, unknown, misclassified or error), reason, stage, seconds, witness (the integers of the
     input, flat, or null), semantics, nodes of the search, seconds by stage, and of verified rows certificate (the
-    file, with --certificates) and checked (what the kernel accepted). Rows that OUT.jsonl already holds are
-    skipped, so the same command goes on where it stopped; delete a line to have its row decided again. A process
-    that is killed costs its row a second try, nothing else.
+    file, with --certificates) and checked (what the kernel accepted), of unknown ones open (what was left).
+    Rows that OUT.jsonl already holds are skipped, so the same command goes on where it stopped; delete a line to
+    have its row decided again. A process that is killed costs its row a second try, nothing else.
 
     Example: bvverify batch instances.csv --output answers.jsonl --timeout 10
 

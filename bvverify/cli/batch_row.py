@@ -20,7 +20,7 @@ from typing import Any
 
 from bvverify import verify
 from bvverify.cli.question import check_label, check_radius, read_input
-from bvverify.cli.report import checked_object, save_certificates
+from bvverify.cli.report import checked_object, open_object, save_certificates
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
 from bvverify.load.instances import Instance
@@ -122,6 +122,8 @@ def _decide(task: Task) -> Answer:
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
     answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
     answer |= {"nodes": result.nodes, "stages": {s.stage: round(s.seconds, 6) for s in result.stages}}
+    if result.verdict is Verdict.UNKNOWN:
+        answer |= {"open": open_object(result)}
     if result.verdict is Verdict.VERIFIED:
         files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
         answer |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}

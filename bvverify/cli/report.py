@@ -104,6 +104,11 @@ def checked_object(result: Result) -> dict[str, int] | None:
     return None if result.checked is None else asdict(result.checked)
 
 
+def open_object(result: Result) -> dict[str, Any] | None:
+    """What *unknown* leaves open, as JSON data; None for the other verdicts."""
+    return None if result.open is None else asdict(result.open)
+
+
 def save_certificates(path: Path, certificates: Sequence[Certificate]) -> list[Path]:
     """Write certificates: one to ``path``, several to ``path`` with a number before its suffix. Returns the files."""
     from bvverify.load import certificate_file
@@ -190,6 +195,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
         ],
         "checked": checked_object(result),
         "nodes": result.nodes,
+        "open": open_object(result),
         "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
         "versions": dict(sorted(result.versions.items())),
     } | _pairs_object(question)

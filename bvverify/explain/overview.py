@@ -66,7 +66,7 @@ def _layer(run: Run, index: int) -> Layer:
     low = high = 0
     ends: tuple[int, int] | None = None
     nearest: tuple[Near, ...] = ()
-    clamp = None if op is None else _clamp(op)
+    clamp = None if op is None else clamp_of(op)
     if op is not None and clamp is not None:
         acc = _accumulators(run, op)
         ends = None if acc is None else (int(acc.min()), int(acc.max()))
@@ -92,7 +92,7 @@ def _rule(op: Op | None) -> str:
             return ""
 
 
-def _clamp(op: Op) -> tuple[int, int] | None:
+def clamp_of(op: Op) -> tuple[int, int] | None:
     """The ends of the clamp behind a rounding, where the operation has one whose value before rounding is looked at here."""
     match op:
         case Dense(staircase=staircase) | Conv2d(staircase=staircase) | AvgPool(rule=SumThenRequantise(staircase=staircase)):

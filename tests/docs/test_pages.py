@@ -97,6 +97,10 @@ class TestRunner:
         for a, b in (("litert (reference) 2.3.0", "litert (optimised) 2.3.0"), ("-112", "-113"), ("4 steps", "5 steps"), ("1.5", "1.6")):
             assert make_pages.comparable(a) != make_pages.comparable(b)
 
+    def test_output_goes_where_the_command_says(self):
+        page = "```console\n$ bvverify --version > file\n$ bvverify --version | tr -d b | wc -l; echo end\n1\nend\n$ wc -l < file\n1\n```\n"
+        assert make_pages.run(page) == page
+
     def test_what_a_page_writes_stays_in_its_own_folder(self):
         page = "```console\n$ bvverify exercise --sheet sheet.md\nsheet  sheet.md\n$ ls\nbvverify\nencodings\nsheet.md\n```\n"
         assert make_pages.run(page) == page
