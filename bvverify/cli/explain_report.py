@@ -8,19 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bvverify.cli import question
+import numpy as np
+
+from bvverify.cli import draw, question
 from bvverify.cli.output import SCHEMA_VERSION, emit
 from bvverify.errors import InputError
 from bvverify.explain import sentences
-from bvverify.explain.answer import Explanation, Margin, explain
+from bvverify.explain.answer import Change, Explanation, Margin, explain
 from bvverify.explain.calculation import as_object
 from bvverify.explain.saved import Saved, read
 from bvverify.load import certificate_file
-from bvverify.model.certificate import Certificate
+from bvverify.model.certificate import Certificate, Statement
 from bvverify.model.network import Network
+from bvverify.model.query import Query
 
 _CHANGES = 12
 """Changed input elements that are listed one by one."""
+_PICTURE = 28
+"""Columns of an image whose changes are drawn instead."""
 
 
 def explain_file(spec: str, model: Path | None, *, as_json: bool) -> int:
@@ -40,7 +45,7 @@ def explain_file(spec: str, model: Path | None, *, as_json: bool) -> int:
         raise InputError(f"{saved.file}: is about another model: sha256 {saved.sha256[:16]}, and {made.path} has {made.sha256[:16]}")
     if not asked.queries:
         raise InputError(f"{saved.file}: every box of {saved.property} is empty, so there is nothing to explain")
-    certificates = [_certificate(saved, name, asked.network) for name in saved.certificates]
+    certificates = [_certificate(saved, name, asked.queries) for name in saved.certificates]
     facts = explain(saved, asked.network, asked.queries, certificates)
     emit(json.dumps(_object(saved, asked.network, facts)) if as_json else "\n".join(_lines(saved, asked.network, facts)))
     return 0
@@ -58,11 +63,16 @@ def _input(saved: Saved, name: str) -> str:
     return f"{_found(saved, file)}::{index}" if separator else str(_found(saved, name))
 
 
-def _certificate(saved: Saved, name: str, network: Network) -> Certificate:
+def _certificate(saved: Saved, name: str, queries: Sequence[Query]) -> Certificate:
     path = _found(saved, name)
     certificate = certificate_file.read(path)
-    if certificate.statement.model_sha256 != network.provenance.sha256:
-        raise InputError(f"{path}: is a certificate about another model than {saved.file}")
+    differences = [certificate.statement.differs(Statement.of(query)) for query in queries]
+    if all(differences):
+        raise InputError(f"{path}: is no certificate for the question of {saved.file}: it is about {differences[0]}")
+    try:
+        certificate.forest.check(queries[0].network)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
     return certificate
 
 
@@ -74,9 +84,7 @@ def _lines(saved: Saved, network: Network, facts: Explanation) -> list[str]:
         lines += _paragraph("What is open", sentences.left_open(saved, facts))
         lines += _paragraph("What may help", sentences.advice(saved))
     if facts.changes is not None:
-        changes = [f"{','.join(map(str, c.element))}: {c.before} to {c.after} ({c.after - c.before:+d})" for c in facts.changes[:_CHANGES]]
-        more = [f"and {len(facts.changes) - _CHANGES} more"] if len(facts.changes) > _CHANGES else []
-        lines += _paragraph("The witness", [*sentences.changed(facts), *(f"  {c}" for c in changes + more)])
+        lines += _paragraph("The witness", [*sentences.changed(facts), *(f"  {line}" for line in _changes(network, facts.changes))])
     lines += _paragraph("The outputs", [sentences.outputs(facts), *_margins(facts)])
     lines += _paragraph("The neurons, on the whole box", _layers(facts))
     lines += _paragraph("The tree", sentences.tree(saved, facts, network))
@@ -90,6 +98,19 @@ def _paragraph(title: str, lines: Sequence[str]) -> list[str]:
 def _costs(saved: Saved) -> list[str]:
     width = max((len(c.stage) for c in saved.costs), default=0)
     return [f"  {c.stage:<{width}}  {c.seconds:8.3f} s{'  ' + c.detail if c.detail else ''}" for c in saved.costs]
+
+
+def _changes(network: Network, changes: Sequence[Change]) -> list[str]:
+    """A small grey image as a picture of what is added to each pixel, anything else as a list of the largest changes."""
+    shape = network.input.tensor.shape
+    if changes and len(shape) == 3 and shape[0] == 1 and shape[2] <= _PICTURE:
+        moved = np.zeros(shape, np.int64)
+        for c in changes:
+            moved[c.element] = c.after - c.before
+        return [line.rstrip() for line in draw.signed(moved[0])]
+    largest = sorted(changes, key=lambda c: -abs(c.after - c.before))[:_CHANGES]
+    lines = [f"{','.join(map(str, c.element))}: {c.before} to {c.after} ({c.after - c.before:+d})" for c in largest]
+    return lines + ([f"and {len(changes) - _CHANGES} more"] if len(changes) > _CHANGES else [])
 
 
 def _margins(facts: Explanation) -> list[str]:

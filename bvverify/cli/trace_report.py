@@ -86,7 +86,7 @@ def _near(layer: Layer, near: Near) -> str:
     start = f"nearest {near.kind:<11} {at:<10}"
     match near.kind:
         case "overflow":
-            return f"{start} accumulator {near.accumulator}, {near.distance} to go"
+            return f"{start} accumulator {near.accumulator}, " + (f"{near.distance} to go" if near.distance >= 0 else "which wrapped")
         case "tie":
             return (
                 f"{start} {number(near.value)}, {trace_text.beside_tie(near.distance, near.value - near.distance)}, becomes {near.output}"

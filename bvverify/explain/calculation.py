@@ -90,7 +90,7 @@ class Multiplier:
     @property
     def real(self) -> Fraction:
         """The number that it stands for, exactly."""
-        return Fraction(self.mantissa) * Fraction(2) ** self.exponent / self.divisor
+        return Fraction(self.mantissa << max(self.exponent, 0), self.divisor << max(-self.exponent, 0))
 
 
 @dataclass(frozen=True, slots=True)

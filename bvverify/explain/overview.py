@@ -27,7 +27,8 @@ class Near:
     """The neuron of a layer that is nearest to something, and its distance.
 
     Of ``kind`` "tie": ``value`` (before rounding, the zero point included) minus the nearest tie; "saturation": how far the value is from
-    where the clamp begins to change it; "overflow": what may be added to the accumulator before its register overflows.
+    where the clamp begins to change it; "overflow": what may be added to the sum before its register overflows; negative
+    where it did. ``accumulator`` is the exact sum, before any wrap.
     """
 
     kind: str
@@ -40,7 +41,7 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One tensor: its least and largest value; how many neurons the clamp holds at its ends; the accumulators' range."""
+    """One tensor: its least and largest value; how many neurons the clamp holds at its ends; the range of the sums, before any wrap."""
 
     layer: int
     tensor: str
@@ -68,12 +69,13 @@ def _layer(run: Run, index: int) -> Layer:
     nearest: tuple[Near, ...] = ()
     clamp = None if op is None else clamp_of(op)
     if op is not None and clamp is not None:
-        acc = _accumulators(run, op)
-        ends = None if acc is None else (int(acc.min()), int(acc.max()))
-        reals = list(_values(run, op, acc))
+        sums = _sums(run, op)
+        ends = None if sums is None else (int(sums.min()), int(sums.max()))
+        held = sums if sums is None or not isinstance(op, Dense | Conv2d) else interpreter.wrap(sums, op.accumulator_bits)
+        reals = list(_values(run, op, held))
         low = sum(v < clamp[0] - HALF for v in reals)
         high = sum(v > clamp[1] + HALF for v in reals)
-        nearest = tuple(_nearest(op, clamp, acc, reals, values))
+        nearest = tuple(_nearest(op, clamp, sums, reals, values))
     name = type(op).__name__ if op is not None else "Input" if run.network.input.quantiser is None else "Quantise"
     return Layer(
         index, tensor.name, name, _rule(op), tensor.shape, int(values.min()), int(values.max()), low, high, ends, nearest
@@ -103,11 +105,11 @@ def clamp_of(op: Op) -> tuple[int, int] | None:
             return None
 
 
-def _accumulators(run: Run, op: Op) -> Int64Array | None:
-    """The accumulators as the registers hold them, of the tensor's shape."""
+def _sums(run: Run, op: Op) -> Int64Array | None:
+    """The accumulators before any wrap, of the tensor's shape."""
     match op:
         case Dense() | Conv2d():
-            return interpreter.wrap(interpreter.accumulate(op, run.tensors[op.x][None]), op.accumulator_bits)[0]
+            return interpreter.accumulate(op, run.tensors[op.x][None])[0]
         case AvgPool(window=window, rule=SumThenRequantise() as rule):
             return interpreter.window_sums(window, rule, run.tensors[op.x][None])[0]
         case _:
@@ -137,10 +139,10 @@ def _line(requant: Requant, channel: int) -> Callable[[int], Fraction]:
     return lambda acc: slope * acc + start
 
 
-def _nearest(op: Op, clamp: tuple[int, int], acc: Int64Array | None, reals: list[Fraction], values: Int64Array) -> Iterator[Near]:
+def _nearest(op: Op, clamp: tuple[int, int], sums: Int64Array | None, reals: list[Fraction], values: Int64Array) -> Iterator[Near]:
     def near(kind: str, place: int, distance: Fraction) -> Near:
         element = tuple(int(i) for i in np.unravel_index(place, values.shape))
-        return Near(kind, element, None if acc is None else int(acc[element]), reals[place], distance, int(values[element]))
+        return Near(kind, element, None if sums is None else int(sums[element]), reals[place], distance, int(values[element]))
 
     first, last = clamp[0] - HALF, clamp[1] + HALF
     moving = [i for i, v in enumerate(reals) if first <= v <= last]
@@ -151,7 +153,7 @@ def _nearest(op: Op, clamp: tuple[int, int], acc: Int64Array | None, reals: list
         edges = {i: min(reals[i] - first, last - reals[i]) for i in moving}
         place = min(moving, key=lambda i: edges[i])
         yield near("saturation", place, edges[place])
-    if acc is not None and isinstance(op, Dense | Conv2d) and op.accumulator_bits is not None:
+    if sums is not None and isinstance(op, Dense | Conv2d) and op.accumulator_bits is not None:
         half = 1 << (op.accumulator_bits - 1)
-        room = np.where(acc >= 0, half - 1 - acc, half + acc).ravel()
+        room = np.where(sums >= 0, half - 1 - sums, half + sums).ravel()
         yield near("overflow", int(room.argmin()), Fraction(int(room.min())))

@@ -224,13 +224,18 @@ def _stored(values: np.ndarray, channel: int) -> Multiplier:
 
 
 def _float(value: np.floating) -> Multiplier:
-    """A float as an odd mantissa and an exponent, with its bit pattern."""
-    top, bottom = float(value).as_integer_ratio()
+    width = value.dtype.itemsize
+    return _unpacked(int(value.view(f"u{width}")), width)
+
+
+@lru_cache(maxsize=512)
+def _unpacked(bits: int, width: int) -> Multiplier:
+    """A float's bit pattern of ``width`` bytes as an odd mantissa and an exponent."""
+    top, bottom = float(np.array(bits, f"u{width}").view(f"f{width}")).as_integer_ratio()
     exponent = 1 - bottom.bit_length()
     while top and top % 2 == 0:
         top, exponent = top // 2, exponent + 1
-    width = value.dtype.itemsize
-    return Multiplier(f"float{8 * width}", top, exponent, 1, f"0x{int(value.view(f'u{width}')):0{2 * width}x}")
+    return Multiplier(f"float{8 * width}", top, exponent, 1, f"0x{bits:0{2 * width}x}")
 
 
 def _short(value: Fraction) -> str:

@@ -160,7 +160,10 @@ def _saved(path: Path, data: _Fields) -> Saved:
         "open": None if opened is None else _open(data.inner("open")),
         "certificates": tuple(str(v) for v in data.maybe("certificate", list) or ()),
     }
-    return Saved(**common, **(_of_batch(data) if command == "batch" else _of_command(data)))
+    made = Saved(**common, **(_of_batch(data) if command == "batch" else _of_command(data)))
+    if (made.verdict == "falsified") != (made.witness is not None):
+        raise InputError(f"{path}: {'holds no witness' if made.witness is None else 'holds a witness'}, and its verdict is {verdict!r}")
+    return made
 
 
 def _of_batch(data: _Fields) -> dict[str, Any]:

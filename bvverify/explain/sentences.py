@@ -64,8 +64,8 @@ def left_open(saved: Saved, facts: Explanation) -> list[str]:
     if margins:
         worst = min(margins, key=lambda m: m.least_margin or 0)
         lines.append(
-            f"Before any split, linear bounds leave {len(margins)} rival classes; the worst is class {worst.output}, over which"
-            f" they guarantee a lead of {worst.least_margin} only."
+            f"Before any split, linear bounds leave {len(margins)} of the other classes open; the worst is class {worst.output},"
+            f" over which they guarantee a lead of {worst.least_margin} only."
         )
     return lines
 
@@ -152,6 +152,10 @@ def trust(saved: Saved, network: Network) -> list[str]:
             lines.append(
                 f"Checked by the kernel, in exact integers: {c.claims} claims about accumulators, {c.splits} splits,"
                 f" {c.interval_leaves + c.bound_leaves} leaves. The bounds, the search and all floats need no trust."
+            )
+            again = " and ".join(f"bvverify check {name}" for name in saved.certificates)
+            lines.append(
+                f"So says the file; {again} does it again." if again else "So says the file; with --certificate it could be done again."
             )
         if c is not None and c.solver_leaves:
             lines.append(f"Not checked: {c.solver_leaves} leaves rest on the word of the bit-vector solver.")

@@ -126,6 +126,10 @@ def _set(key, value):
     return lambda data: data.__setitem__(key, value)
 
 
+def _falsified(x):
+    return lambda data: data.update(verdict="falsified", witness={"input": x, "replays": []})
+
+
 WRONG = {
     "no verdict": (_without("verdict"), "verdict is missing"),
     "no model": (_without("asked", "model"), "asked.model is missing"),
@@ -137,8 +141,11 @@ WRONG = {
     "a model that is gone": (lambda d: d["asked"].update(model="gone.onnx"), "gone.onnx: cannot be read"),
     "a verdict of none": (_set("verdict", "error"), "nothing to explain"),
     "no certificate there": (_set("certificate", ["gone.bvcert"]), "gone.bvcert"),
-    "a witness of another size": (_set("witness", {"input": [1, 2], "replays": []}), "no input of the model"),
-    "a witness that is none": (_set("witness", {"input": [0] * 64, "replays": []}), "does not violate the property"),
+    "a witness of another size": (_falsified([1, 2]), "no input of the model"),
+    "a witness that is none": (_falsified([0] * 64), "does not violate the property"),
+    "a witness without a violation": (_set("witness", {"input": [0] * 64, "replays": []}), "holds a witness"),
+    "no witness": (_set("verdict", "falsified"), "holds no witness"),
+    "a certificate of another question": (lambda d: d["asked"].update(radius=2), "it is about another box of inputs"),
 }
 
 
