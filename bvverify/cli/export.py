@@ -36,7 +36,7 @@ def command(
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     allow_pickle: o.AllowPickle = False,
 ) -> int:
-    """Write the question for other solvers, as SMT-LIB 2 or as clauses.
+    """Write the question for other solvers: SMT-LIB 2 or clauses.
 
     What is written is satisfiable exactly when an input of the box violates the property: unsat means verified. Nothing is
     decided here. SMT-LIB 2 stands on the definitions of encodings/, at the hardware's width, with a name for every element

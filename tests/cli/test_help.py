@@ -8,7 +8,22 @@ import pytest
 
 from bvverify import __version__
 
-COMMANDS = ["verify", "robust", "attack", "compare", "run", "trace", "explain", "check", "replay", "export", "batch", "doctor", "demo"]
+COMMANDS = [
+    "verify",
+    "robust",
+    "attack",
+    "compare",
+    "run",
+    "trace",
+    "explain",
+    "check",
+    "replay",
+    "export",
+    "batch",
+    "exercise",
+    "doctor",
+    "demo",
+]
 
 
 def test_help_lists_every_command_and_the_exit_codes(cli):
