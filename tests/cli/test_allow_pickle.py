@@ -1,0 +1,44 @@
+"""--allow-pickle where files are opened for a command: in the processes of a batch, and on both sides of a comparison."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch_modules as tm
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A module and three of its inputs, as files."""
+    torch.manual_seed(0)
+    x = torch.randn(20, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(tm.quantised(tm.Mlp((6, 8, 3)), x, "fbgemm"), tmp_path / "m.pt")
+    np.save(tmp_path / "x.npy", x[:3].numpy())
+    return tmp_path
+
+
+def test_a_batch_opens_what_it_is_told_to(cli, saved):
+    rows, out = saved / "rows.csv", saved / "out.jsonl"
+    rows.write_text("model,input,label,radius,timeout,semantics\n" + "".join(f"m.pt,x.npy::{i},,0,60,pytorch-fbgemm\n" for i in range(3)))
+    batch = ("batch", rows, "--output", out, "--jobs", 1)
+    assert cli(*batch).code == 0
+    refused = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [a["verdict"] for a in refused] == ["error"] * 3
+    assert all("--allow-pickle" in a["reason"] for a in refused)
+    out.unlink()
+    assert cli(*batch, "--allow-pickle").code == 0
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(a["verdict"], a["semantics"]) for a in answers] == [("verified", "pytorch-fbgemm")] * 3
+
+
+def test_a_comparison_opens_what_it_is_told_to(cli, saved):
+    engines = ("compare", saved / "m.pt", "--semantics", "pytorch-fbgemm", "--against", "pytorch-qnnpack", "--json")
+    near = ("--input", f"{saved / 'x.npy'}::0", "--radius", 0)
+    assert "--allow-pickle" in cli(*engines, *near).err
+    answer = json.loads(cli(*engines, *near, "--allow-pickle").out)
+    assert (answer["semantics"], answer["against"]) == ("pytorch-fbgemm", "pytorch-qnnpack")
+    assert answer["verdict"] in ("equal", "differs")
