@@ -152,13 +152,14 @@ def _pytorch_agrees() -> None:
     class Layer(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.linear = torch.ao.nn.quantized.Linear(8, 4)
             weight = torch.arange(-60, 68, 4, dtype=torch.int8).reshape(4, 8)
-            self.linear.set_weight_bias(torch._make_per_tensor_quantized_tensor(weight, 0.01, 0), torch.tensor([0.5, -0.25, 0.0, 0.7]))
-            self.linear.scale, self.linear.zero_point = 0.05, 120
+            quantised = torch._make_per_tensor_quantized_tensor(weight, 0.01, 0)
+            self.packed = torch.ops.quantized.linear_prepack(quantised, torch.tensor([0.5, -0.25, 0.0, 0.7]))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.linear(torch.quantize_per_tensor(x, 0.02, 128, torch.quint8)).dequantize()
+            read = torch.quantize_per_tensor(x, 0.02, 128, torch.quint8)
+            made: torch.Tensor = torch.ops.quantized.linear(read, self.packed, 0.05, 120)
+            return made.dequantize()
 
     for engine in ENGINES:
         if engine in torch.backends.quantized.supported_engines:

@@ -46,7 +46,9 @@ def has_vnni() -> bool | None:
 
 
 def not_asked(network: Network) -> str:
-    """Why ONNX Runtime on this CPU is no oracle for the network: it sums its pairs in the other way. Empty where it is one."""
+    """Why a runtime on this CPU is no oracle for the network: it sums its pairs in the other way. Empty where it is one."""
+    if not saturating_pairs.possible(network.semantics):
+        return ""
     vnni, saturating = has_vnni(), saturating_pairs.assumed(network.semantics)
     if vnni is None or vnni != saturating or saturating_pairs.never_matter(network):
         return ""
