@@ -43,7 +43,7 @@ def layer(r: Reader, step: Step, op: Layer, x: Integers) -> Layer:
     if isinstance(op, Conv2d) and op.weight.shape[1] in _OWN and op.weight.shape[1] * op.groups == len(op.weight):
         check_any_two(r, step, op.weight, x, "grouped")
         return op
-    shape = r.tensors[x.index].shape
+    shape: tuple[int, ...] = r.tensors[x.index].shape
     try:
         parts = saturating_pairs.expand(op, shape, len(r.ops) + 1)
     except ValueError as error:
