@@ -20,8 +20,8 @@ from bvverify.model.types import Int64Array
 
 Layer = TypeVar("Layer", Dense, Conv2d)
 _INT16 = np.iinfo(np.int16)
-_OWN = (1, 2, 4, 8, 16)
-"""Channels a group for which a convolution with as many outputs may have a kernel of its own."""
+_GROUPWISE = (2, 4, 8, 16)
+"""Channels a group for which a 3x3 convolution with as many outputs may have a kernel of its own."""
 
 
 def check_any_two(r: Reader, step: Step, weight: Int64Array, x: Integers, kernel: str) -> None:
@@ -36,11 +36,17 @@ def check_any_two(r: Reader, step: Step, weight: Int64Array, x: Integers, kernel
         )
 
 
+def _own_kernel(op: Conv2d) -> bool:
+    """Whether fbgemm may take another kernel than that of matrices; its further conditions (strides, padding) are left out."""
+    channels = op.weight.shape[1]
+    return len(op.weight) == op.groups * channels and (channels == 1 or (channels in _GROUPWISE and op.window.kernel == (3, 3)))
+
+
 def layer(r: Reader, step: Step, op: Layer, x: Integers) -> Layer:
     """The layer as the profile's CPU sums it: itself, or one behind the operations that make the excess of its pairs."""
     if not r.saturating_pairs:
         return op
-    if isinstance(op, Conv2d) and op.weight.shape[1] in _OWN and op.weight.shape[1] * op.groups == len(op.weight):
+    if isinstance(op, Conv2d) and _own_kernel(op):
         check_any_two(r, step, op.weight, x, "grouped")
         return op
     shape: tuple[int, ...] = r.tensors[x.index].shape
