@@ -69,10 +69,11 @@ def onnxruntime(least: int) -> None:
     measure(("float32-half-even",), f"onnxruntime {onnxruntime.__version__}, QGemm", least)
 
 
-def pytorch(least: int) -> None:
+def pytorch(engines: Sequence[str], least: int) -> None:
+    """An engine's requantisation has its name."""
     import torch
 
-    measure(("fbgemm", "qnnpack"), f"torch {torch.__version__}, quantized::linear", least)
+    measure(engines, f"torch {torch.__version__}, quantized::linear", least)
 
 
 def _placed(rng: np.random.Generator, staircase: Staircase, limit: int, count: int = _EACH) -> Int64Array:

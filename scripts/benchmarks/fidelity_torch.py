@@ -1,6 +1,6 @@
 """`run` against PyTorch's engines: accumulators at steps, single layers at the edges of their arithmetic, and whole modules.
 
-usage: scripts/bench fidelity_torch [--layers N] [--modules N] [--inputs N] [--accumulators N]
+usage: scripts/bench fidelity_torch [--layers N] [--modules N] [--inputs N] [--accumulators N] [--only ENGINE]
 """
 
 from __future__ import annotations
@@ -52,11 +52,13 @@ def main() -> None:
     parser.add_argument("--modules", type=int, default=60, help="of each kind")
     parser.add_argument("--inputs", type=int, default=100)
     parser.add_argument("--accumulators", type=int, default=1_000_000, help="for each requantisation")
+    parser.add_argument("--only", choices=tm.ENGINES, help="one engine")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
     print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
-    _requantisations.pytorch(args.accumulators)
-    for engine in tm.ENGINES:
+    engines = [args.only] if args.only else list(tm.ENGINES)
+    _requantisations.pytorch(engines, args.accumulators)
+    for engine in engines:
         for kind in (*LAYERS, *MODULES):
             started, outputs, wrong, refused = time.time(), 0, 0, Counter()
             number = args.layers if kind in LAYERS else args.modules
