@@ -19,6 +19,7 @@ from bvverify.cli.output import SCHEMA_VERSION, emit
 from bvverify.cli.question import ask_property, ask_robust
 from bvverify.errors import BvverifyError, InternalError
 from bvverify.load.load import load, load_object
+from bvverify.model import saturating_pairs
 from bvverify.model.result import Verdict
 from bvverify.run import interpreter, oracle, oracle_litert, oracle_torch
 from bvverify.run.oracles import ENGINES, Oracle, oracles
@@ -54,11 +55,9 @@ def run(*, as_json: bool) -> int:
 
 def _as_lines(report: dict[str, Any], asked: tuple[Oracle, ...], checks: dict[str, str]) -> list[str]:
     cpu = report["cpu"]
-    vnni = {
-        True: "VNNI: uint8 by int8 is summed exactly",
-        False: "no VNNI: ONNX Runtime and fbgemm sum in saturating pairs, see --accumulator",
-        None: "whether it has VNNI is unknown",
-    }[cpu["vnni"]]
+    pairs = [name for name in saturating_pairs.RUNTIMES if oracle.sums_exactly(name) is False]
+    sums = f"saturating pairs in {' and '.join(pairs)}, see --accumulator" if pairs else "uint8 by int8 is summed exactly"
+    vnni = "whether it has VNNI is unknown" if cpu["vnni"] is None else f"{'VNNI' if cpu['vnni'] else 'no VNNI'}: {sums}"
     described = {
         "bvverify": report["bvverify"],
         "python": f"{report['python']}, {report['platform']}",

@@ -91,7 +91,7 @@ def convolution(r: Reader, step: Step, *, relu: bool) -> Integers:
     window = Window(_two(w.weight.shape[2:]), _two(ops.conv2d_stride(packed)), (top, left, top, left), _two(ops.conv2d_dilation(packed)))
     groups = int(ops.conv2d_groups(packed))
     if r.engine == "fbgemm" and groups > 1 and groups == x.shape[1] and groups % 8 == 0:
-        pairs.check_any_two(r, step, w.weight, operand, "depthwise")
+        pairs.check_any_two(r, step, w.weight, pairs.most_input(operand, window, x.q_zero_point()), "depthwise")
     bias, staircase = _staircase(r, step, x, w, relu)
     op = Conv2d.of(
         step.name,

@@ -88,8 +88,8 @@ def network_of(label: str, module: torch.nn.Module, trace: Trace, profile: PyTor
 
 def _of_this_cpu(profile: PyTorch) -> PyTorch:
     """The same with the accumulator that this CPU has: under it the module can be compared with what is read."""
-    vnni = oracle.has_vnni()
-    return profile if profile.engine != "fbgemm" or vnni is None else dataclasses.replace(profile, saturating_pairs=not vnni)
+    exact = oracle.sums_exactly(str(profile))
+    return profile if exact is None else dataclasses.replace(profile, saturating_pairs=not exact)
 
 
 def _network(label: str, trace: Trace, profile: PyTorch, sha256: str | None) -> tuple[Reader, Network]:

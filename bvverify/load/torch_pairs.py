@@ -15,7 +15,7 @@ import numpy as np
 from bvverify.load.torch_trace import Step
 from bvverify.load.torch_values import Integers, Reader
 from bvverify.model import saturating_pairs
-from bvverify.model.ops import Conv2d, Dense
+from bvverify.model.ops import Conv2d, Dense, Window
 from bvverify.model.types import Int64Array
 
 Layer = TypeVar("Layer", Dense, Conv2d)
@@ -24,16 +24,21 @@ _GROUPWISE = (2, 4, 8, 16)
 """Channels a group for which a 3x3 convolution with as many outputs may have a kernel of its own."""
 
 
-def check_any_two(r: Reader, step: Step, weight: Int64Array, x: Integers, kernel: str) -> None:
-    """Refuse a layer of which the two largest products of one sign can leave int16."""
+def check_any_two(r: Reader, step: Step, weight: Int64Array, most_input: int, kernel: str) -> None:
+    """Refuse a layer of which the two largest products of one sign can leave int16, with raw inputs from 0 to ``most_input``."""
     taps = np.sort(weight.reshape(len(weight), -1), axis=1)
     most, least = taps[:, -2:].clip(min=0).sum(axis=1), taps[:, :2].clip(max=0).sum(axis=1)
-    if (most * x.hi > _INT16.max).any() or (least * x.hi < _INT16.min).any():
+    if (most * most_input > _INT16.max).any() or (least * most_input < _INT16.min).any():
         raise r.unsupported(
             step,
             f"fbgemm's {kernel} kernel sums pairs of products with int16 saturation, and here a pair can leave int16;"
             " quantise its weights to -64..63, or choose pytorch-qnnpack",
         )
+
+
+def most_input(x: Integers, window: Window, zero_point: int) -> int:
+    """The largest raw input of a convolution: padding holds the zero point, which a clamp may have left out."""
+    return max(x.hi, zero_point) if any(window.padding) else x.hi
 
 
 def _own_kernel(op: Conv2d) -> bool:
@@ -47,7 +52,7 @@ def layer(r: Reader, step: Step, op: Layer, x: Integers) -> Layer:
     if not r.saturating_pairs:
         return op
     if isinstance(op, Conv2d) and _own_kernel(op):
-        check_any_two(r, step, op.weight, x, "grouped")
+        check_any_two(r, step, op.weight, most_input(x, op.window, op.input_zero_point), "grouped")
         return op
     shape: tuple[int, ...] = r.tensors[x.index].shape
     try:

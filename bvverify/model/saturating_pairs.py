@@ -64,6 +64,11 @@ def possible(semantics: str) -> bool:
     return semantics.replace(",", ":").partition(":")[0].partition("+")[0] in RUNTIMES
 
 
+def exact_with(semantics: str) -> str:
+    """With which feature of an x86 CPU such a runtime sums exactly: fbgemm knows AVX512-VNNI alone, ONNX Runtime AVX-VNNI as well."""
+    return "AVX512-VNNI" if semantics.startswith("pytorch-fbgemm") else "VNNI"
+
+
 def expand(op: Dense | Conv2d, shape: tuple[int, ...], tensor: int) -> Parts | None:
     """A layer on uint8 inputs of ``shape`` with pairs that saturate, as three operations; None where no input drives one out of int16.
 

@@ -57,7 +57,7 @@ def test_both_accumulators_of_fbgemm(cli, tmp_path):
     np.save(tmp_path / "x.npy", np.full((1, 2), 255, np.float32))
     asked = (tmp_path / "m.pt", "--input", f"{tmp_path / 'x.npy'}::0", "--semantics", "pytorch-fbgemm:input=2", "--allow-pickle")
     for accumulator, outputs in (("exact", "127 90"), ("saturating-pairs", "64 64")):
-        mine = oracle.has_vnni() in (None, accumulator == "exact")
+        mine = oracle.sums_exactly("pytorch-fbgemm") in (None, accumulator == "exact")
         assert f" {outputs} (uint8)\n" in cli("run", *asked, "--accumulator", accumulator).out
         robust = cli("robust", *asked, "--radius", 0, "--label", 1, "--accumulator", accumulator)
         assert (robust.code, robust.first) == (10, "falsified")

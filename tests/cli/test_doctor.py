@@ -21,11 +21,20 @@ def test_every_oracle_is_listed_with_its_profiles(cli):
     assert sum("what the interpreter does" in name for name in answer["self_test"]) == 2
 
 
-@pytest.mark.parametrize(("vnni", "words"), [(True, "VNNI: uint8"), (False, "no VNNI: ONNX Runtime and fbgemm"), (None, "unknown")])
-def test_what_is_missing_is_named_with_its_mend(cli, monkeypatch, vnni, words):
+CPUS = [
+    ("avx512_vnni", "VNNI: uint8 by int8 is summed exactly"),
+    # fbgemm knows VNNI of AVX512 alone.
+    ("avx_vnni", ", VNNI: saturating pairs in pytorch-fbgemm, see"),
+    ("avx2", "no VNNI: saturating pairs in onnxruntime and pytorch-fbgemm"),
+    (None, "whether it has VNNI is unknown"),
+]
+
+
+@pytest.mark.parametrize(("feature", "words"), CPUS)
+def test_what_is_missing_is_named_with_its_mend(cli, monkeypatch, feature, words):
     monkeypatch.setattr("bvverify.cli.self_test._CHECKS", {})
     monkeypatch.setattr(oracle, "installed", dict)
-    monkeypatch.setattr(oracle, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(oracle, "_has", lambda *features: None if feature is None else feature in features)
     monkeypatch.setattr(oracle_litert, "version", lambda: None)
     monkeypatch.setattr(oracles, "ENGINES", ("fbgemm", "abacus"))
     out = cli("doctor").out

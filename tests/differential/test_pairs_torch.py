@@ -57,10 +57,10 @@ def test_the_module_is_asked_only_on_a_cpu_that_sums_as_the_network_does(monkeyp
         module = layer(case("linear_8x5"))
     x = np.zeros((1, 8))
     exact, paired = (bvverify.load(module, x, s) for s in ("pytorch-fbgemm", PAIRS))
-    for vnni, asked, other in ((True, exact, paired), (False, paired, exact)):
-        monkeypatch.setattr(oracle, "has_vnni", lambda vnni=vnni: vnni)
+    for here, asked, other in ((True, exact, paired), (False, paired, exact)):
+        monkeypatch.setattr(oracle, "_has", lambda *features, here=here: here)
         assert oracle.not_asked(asked) == ""
-        assert oracle.not_asked(other) == f"this CPU has {'' if vnni else 'no '}VNNI"
+        assert oracle.not_asked(other) == f"this CPU has {'' if here else 'no '}AVX512-VNNI"
         declared = interpreter.declared_output(other, interpreter.run(other, np.zeros((1, 8), np.int64)))
         (answer,) = oracle_torch.replay(other, np.zeros((1, 8), np.float32), declared)
         assert (answer.runtime, answer.agreed) == ("pytorch (fbgemm)", None)
