@@ -24,15 +24,9 @@ _COEFFICIENT = (1 << 31) - 1
 
 def replay_file(path: Path, model: Path | None, *, as_json: bool) -> int:
     """Replay the witness of a JSON file, print the outcome, and return the exit code."""
-    claim = _Claim(path)
+    claim = Claim(path, "replay")
     network = claim.network(model)
-    query, x, y = claim.query(network)
-    if not query.box.contains(x):
-        raise InputError(f"{path}: no witness: the input leaves the box at element {claim.outside(query, x)}")
-    if not replay.violates(query, x[None])[0]:
-        raise InputError(f"{path}: no witness: the outputs that the interpreter computes do not violate the property")
-    if y.shape != (network.output_tensor.size,) or not np.array_equal(interpreter.run(network, x[None]).ravel(), y):
-        raise InputError(f"{path}: the recorded outputs are not what the interpreter computes for the recorded input")
+    query, x = claim.replayed(network)
     witness = replay.witness(query, x)
     if as_json:
         emit(json.dumps(_as_object(network, query, witness)))
@@ -41,23 +35,27 @@ def replay_file(path: Path, model: Path | None, *, as_json: bool) -> int:
     return 10
 
 
-class _Claim:
-    """The contents of a witness file; every reader raises ``InputError`` with the field that is wrong."""
+class Claim:
+    """The contents of a result file, as ``command`` takes it; every reader raises ``InputError`` with the field that is wrong."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, command: str) -> None:
         self.path = path
         try:
             data = json.loads(path.read_bytes())
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: is no JSON file ({error}); replay takes what --json printed or --witness FILE.json saved") from error
+            raise InputError(f"{path}: is no JSON file ({error}); {command} takes what --json printed or --witness FILE.json saved") from error
         self.data = self.mapping(data, "the file")
         if self.data.get("schema_version") != SCHEMA_VERSION:
             raise InputError(f"{path}: schema_version is {self.data.get('schema_version')!r}; this bvverify reads {SCHEMA_VERSION}")
+
+    @property
+    def witness(self) -> dict[str, Any]:
+        """The recorded witness."""
         if self.data.get("witness") is None:
-            raise InputError(f"{path}: holds no witness (its verdict is {self.data.get('verdict')!r})")
-        self.witness = self.mapping(self.data["witness"], "witness")
+            raise InputError(f"{self.path}: holds no witness (its verdict is {self.data.get('verdict')!r})")
+        return self.mapping(self.data["witness"], "witness")
 
     def network(self, model: Path | None) -> Network:
         """The model, from ``model`` or from where it was, under the recorded semantics and with the recorded hash."""
@@ -68,7 +66,7 @@ class _Claim:
         network = load(model or Path(where), semantics)
         if network.provenance.sha256 != sha256:
             raise InputError(
-                f"{self.path}: a witness for another model: it names sha256 {sha256[:16]}, "
+                f"{self.path}: is about another model: it names sha256 {sha256[:16]}, "
                 f"{network.provenance.path} has {network.provenance.sha256[:16]}"
             )
         return network
@@ -87,6 +85,17 @@ class _Claim:
         x = self.integers(self.witness.get("input"), "witness.input", inputs).reshape(shape)
         y = self.integers(self.witness.get("output"), "witness.output", outputs)
         return Query(network, Box.of(lo, hi), prop, around), x, y
+
+    def replayed(self, network: Network) -> tuple[Query, Int64Array]:
+        """The question and the input, which the interpreter has run again: it lies in the box and violates the property."""
+        query, x, y = self.query(network)
+        if not query.box.contains(x):
+            raise InputError(f"{self.path}: no witness: the input leaves the box at element {self.outside(query, x)}")
+        if not replay.violates(query, x[None])[0]:
+            raise InputError(f"{self.path}: no witness: the outputs that the interpreter computes do not violate the property")
+        if y.shape != (network.output_tensor.size,) or not np.array_equal(interpreter.run(network, x[None]).ravel(), y):
+            raise InputError(f"{self.path}: the recorded outputs are not what the interpreter computes for the recorded input")
+        return query, x
 
     def property(self, inputs: int, outputs: int) -> Property:
         """The recorded violation, with the recorded text."""
