@@ -45,7 +45,9 @@ class Claim:
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: is no JSON file ({error}); {command} takes what --json printed or --witness FILE.json saved") from error
+            raise InputError(
+                f"{path}: is no JSON file ({error}); {command} takes what --json printed or --witness FILE.json saved"
+            ) from error
         self.data = self.mapping(data, "the file")
         if self.data.get("schema_version") != SCHEMA_VERSION:
             raise InputError(f"{path}: schema_version is {self.data.get('schema_version')!r}; this bvverify reads {SCHEMA_VERSION}")

@@ -16,6 +16,8 @@ from typing import Any
 SCRIPTS = ("arithmetic", "network", "dom", "charts", "number_line", "neuron", "layers", "tree", "main")
 """In the order in which they are needed; together they are one module."""
 
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'unsafe-inline'"
+
 
 def document(data: dict[str, Any], title: str) -> str:
     """The page for ``page_data``."""
@@ -24,7 +26,7 @@ def document(data: dict[str, Any], title: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": html.escape(title),
-        "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        "policy": f"{_POLICY}; script-src 'sha256-{digest}'",
         "style": (assets / "page.css").read_text(encoding="utf-8"),
         "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         "script": script,

@@ -52,7 +52,9 @@ def network_data(network: Network) -> dict[str, Any]:
                 "type": str(t.qtype),
                 "lo": t.qtype.lo,
                 "hi": t.qtype.hi,
-                "quantisation": None if t.quantisation is None else {"scale": t.quantisation.scale, "zero_point": t.quantisation.zero_point},
+                "quantisation": None
+                if t.quantisation is None
+                else {"scale": t.quantisation.scale, "zero_point": t.quantisation.zero_point},
             }
             for t in network.tensors
         ],

@@ -90,7 +90,8 @@ def _reading(network: Network, x: Int64Array) -> dict[str, Any]:
 
 def sentence(shown: Shown) -> str:
     """The verdict, what it is about and for which inputs."""
-    data, text = shown.data, shown.query.property.text
+    data, label = shown.data, shown.query.property.label
+    text = shown.query.property.text if label is None else f"the class stays {label}"
     asked = data["asked"]
     if "property" in asked:
         where = f"in the box{'es' if len(shown.certificates) > 1 else ''} of {Path(str(asked['property'])).name}"
@@ -100,18 +101,14 @@ def sentence(shown: Shown) -> str:
         where = f"within {reach} of {Path(str(asked.get('input'))).name}"
     match data["verdict"]:
         case "verified":
-            return f"{_begun(text)}, for every input {where}."
-        case "falsified" if shown.query.property.label is not None and shown.witness is not None:
+            return f"{text[:1].upper() + text[1:]} for every input {where}."
+        case "falsified" if label is not None and shown.witness is not None:
             found = int(interpreter.run(shown.network, shown.witness[None]).ravel().argmax())
-            return f"An input {where} is class {found} instead of {shown.query.property.label}."
+            return f"An input {where} is class {found} instead of {label}."
         case "falsified":
             return f"An input {where} violates the property."
         case _:
-            return f"It was not decided whether {text}, for every input {where}."
-
-
-def _begun(text: str) -> str:
-    return text[:1].upper() + text[1:]
+            return f"Not decided: whether {text} for every input {where}."
 
 
 def _facts(shown: Shown) -> list[list[str]]:
@@ -143,10 +140,9 @@ def _trust(shown: Shown) -> list[str]:
             checked = data.get("checked")
             if checked is None:
                 return ["The kernel was not asked to check this verdict (--no-check)."]
-            lines = [
-                f"The kernel accepted the proof in exact integers: {checked['claims']} claims, {checked['splits']} splits,"
-                f" {checked['interval_leaves']} interval leaves, {checked['bound_leaves']} bound leaves."
-            ]
+            leaves = f"{checked['interval_leaves']} interval leaves, {checked['bound_leaves']} bound leaves"
+            counts = f"{checked['claims']} claims, {checked['splits']} splits, {leaves}"
+            lines = [f"The kernel accepted the proof in exact integers: {counts}."]
             if shown.certificates:
                 lines.append("It accepted the saved certificate again when this page was made.")
             if checked["solver_leaves"]:

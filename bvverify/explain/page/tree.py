@@ -17,7 +17,7 @@ import numpy as np
 from bvverify.certify.dual import Dual
 from bvverify.certify.ranges import ANYTHING, Frame, Limits, Ranges, propagate
 from bvverify.model.certificate import INPUT, Certificate, Forest, Kind, units
-from bvverify.model.query import Conjunction, Query
+from bvverify.model.query import Conjunction, Linear, Query
 from bvverify.run.exact import narrow
 
 MOST_NODES = 600
@@ -62,7 +62,7 @@ def tree_data(query: Query, certificate: Certificate) -> dict[str, Any]:
     return {
         "claims": sum(len(t.unit) for t in certificate.tightenings),
         "total": len(certificate.forest.kind),
-        "conjunctions": [_conjunction_text(c) for c in query.property.violation],
+        "conjunctions": [_conjunction_text(c, query.property.label) for c in query.property.violation],
         "nodes": shown,
     }
 
@@ -89,7 +89,17 @@ def _nodes(forest: Forest) -> list[_Node]:
             ends[path.pop()[0]] = number, row
         conjunction += not path
     return [
-        _Node(n.number, n.parent, n.depth, n.conjunction, n.kind, n.split, (n.rows[0], ends[n.number][1]), ends[n.number][0] - n.number, n.path)
+        _Node(
+            n.number,
+            n.parent,
+            n.depth,
+            n.conjunction,
+            n.kind,
+            n.split,
+            (n.rows[0], ends[n.number][1]),
+            ends[n.number][0] - n.number,
+            n.path,
+        )
         for n in found
     ]
 
@@ -118,7 +128,7 @@ def _limits(query: Query, forest: Forest, claims: Limits, nodes: list[_Node]) ->
     for op in {int(forest.split_op[place]) for node in nodes for place, _ in node.path}:
         size = units(query.network, op)
         known = claims.get(op, (np.full((1, size), -ANYTHING), np.full((1, size), ANYTHING)))
-        limits[op] = tuple(np.repeat(side, len(nodes), axis=0) for side in known)
+        limits[op] = np.repeat(known[0], len(nodes), axis=0), np.repeat(known[1], len(nodes), axis=0)
     for i, node in enumerate(nodes):
         for place, second in node.path:
             lo, hi = limits[int(forest.split_op[place])]
@@ -132,7 +142,9 @@ def _limits(query: Query, forest: Forest, claims: Limits, nodes: list[_Node]) ->
 
 def _bounds(query: Query, frame: Frame, forest: Forest, ranges: Ranges, nodes: list[_Node]) -> list[tuple[int, int] | None]:
     """For each node the best excess that multipliers of its leaves prove, as a fraction (numerator, denominator)."""
-    tries = [(i, row) for i, node in enumerate(nodes) if node.rows[0] < node.rows[1] for row in dict.fromkeys((node.rows[0], node.rows[1] - 1))]
+    tries = [
+        (i, row) for i, node in enumerate(nodes) if node.rows[0] < node.rows[1] for row in dict.fromkeys((node.rows[0], node.rows[1] - 1))
+    ]
     best: list[tuple[int, int] | None] = [None] * len(nodes)
     if not tries:
         return best
@@ -200,12 +212,22 @@ def _rounded_down(numerator: int, denominator: int) -> str:
     return f"{'-' if whole < 0 else ''}{abs(whole) // _DECIMALS}.{abs(whole) % _DECIMALS:03d}"
 
 
-def _conjunction_text(conjunction: Conjunction) -> str:
-    return " and ".join(f"{_sum_text(row.outputs, 'y', row.inputs)} ≤ {int(row.bound)}" for row in conjunction) or "anything"
+def _conjunction_text(conjunction: Conjunction, label: int | None) -> str:
+    """The rows as inequalities; for robustness also which class wins."""
+    text = " and ".join(f"{_sum_text(row)} ≤ {_signed(int(row.bound))}" for row in conjunction) or "anything"
+    winner = [] if label is None or len(conjunction) != 1 else np.flatnonzero(conjunction[0].outputs == -1).tolist()
+    return f"class {winner[0]} wins: {text}" if len(winner) == 1 else text
 
 
-def _sum_text(outputs: Any, letter: str, inputs: Any) -> str:
-    terms = [(int(v), f"{letter}{k}") for k, v in enumerate(outputs) if v]
-    terms += [] if inputs is None else [(int(v), f"x{k}") for k, v in enumerate(inputs) if v]
-    parts = [f"{'−' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v)}·'}{name}" for v, name in terms]
-    return " ".join(parts[:12]).removeprefix("+ ") + (" + …" if len(parts) > 12 else "") if parts else "0"
+def _sum_text(row: Linear) -> str:
+    """Positive terms first, a dozen at most."""
+    terms = [(int(v), f"y{k}") for k, v in enumerate(row.outputs) if v]
+    terms += [] if row.inputs is None else [(int(v), f"x{k}") for k, v in enumerate(row.inputs) if v]
+    parts = [
+        f"{'−' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v)}·'}{name}" for v, name in sorted(terms, key=lambda term: term[0] < 0)
+    ]
+    return (" ".join(parts[:12]).removeprefix("+ ") + (" + …" if len(parts) > 12 else "")) if parts else "0"
+
+
+def _signed(value: int) -> str:
+    return f"−{-value}" if value < 0 else str(value)

@@ -10,7 +10,17 @@ from bvverify.model import saturating_pairs
 from bvverify.model.network import Input, Network, Output, Provenance
 from bvverify.model.ops import Conv2d, Dense, Window
 from bvverify.model.requant import (
-    ByChannel, Fbgemm, Float32HalfEven, Float64Away, Q31Double, Q31HalfUp, Q31Single, Qnnpack, RationalHalfUp, ShiftHalfUp, idealised, q31,
+    ByChannel,
+    Fbgemm,
+    Float32HalfEven,
+    Float64Away,
+    Q31Double,
+    Q31HalfUp,
+    Q31Single,
+    Qnnpack,
+    ShiftHalfUp,
+    idealised,
+    q31,
 )  # fmt: skip
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import QType, Tensor

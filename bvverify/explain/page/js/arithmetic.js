@@ -219,7 +219,7 @@ function threshold(form, lo, hi, level) {
 }
 
 // Two's complement: the accumulator modulo 2^bits; as it is where `bits` is null.
-const wrap = (acc, bits) => (bits === null ? acc : BigInt.asIntN(bits, acc));
+const wrap = (acc, bits) => (bits === null ? acc : BigInt.asIntN(Number(bits), acc));
 
 // The nearest number between two integers, and how far above it (negative: below) a rational lies.
 function nearestTie(x) {

@@ -18,10 +18,12 @@ const grey = (t) => Array(3).fill(Math.round(255 * Math.max(0, Math.min(1, t))))
 const diverging = (t) => mix(dark() ? [44, 44, 46] : [240, 238, 233], t < 0 ? BLUE : VERMILION, Math.pow(Math.min(1, Math.abs(t)), 0.7));
 const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
 
+const isVector = (shape) => shape.length !== 3 || shape[1] * shape[2] === 1;
+
 // Where the values of a tensor lie on the canvas: vectors in rows of 32, images as tiles with a gap between them.
 function layout(shape) {
   const size = product(shape);
-  if (shape.length === 3 && shape[1] * shape[2] > 1) {
+  if (!isVector(shape)) {
     const [channels, height, width] = shape;
     const across = Math.max(1, Math.min(channels, Math.floor(64 / (width + 1)) || 1));
     const place = (unit) => {

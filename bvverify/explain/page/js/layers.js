@@ -50,7 +50,7 @@ class Layer {
 
   strip(name, colour, note) {
     const { columns, rows } = this.place;
-    const cells = h("div", { class: "cells", style: `--columns:${columns};--rows:${rows}`, onclick: (event) => this.click(event) },
+    const cells = h("div", { class: "cells", style: `--columns:${columns};--rows:${rows};--tall:${isVector(this.tensor.shape) ? 1.5 : 1}`, onclick: (event) => this.click(event) },
       heatmap(this.tensor.shape, colour, `${name} values of ${this.op.name}`), h("span", { class: "cursor" }));
     return figure(name, cells, note);
   }

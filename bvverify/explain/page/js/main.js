@@ -15,11 +15,11 @@ function outputsTable(view, label) {
   const [lo, hi] = [Math.min(...everything), Math.max(...everything)];
   const winner = columns.map((c) => c.indexOf(Math.max(...c)));
   const cell = (c, k, i) => h("td", { class: winner[i] === k ? "winner" : "" },
-    h("span", { class: "bar", style: `width:${((c[k] - lo) / (hi - lo || 1)) * 100}%` }), h("span", { class: "value" }, (winner[i] === k ? "\u25b8 " : "") + signed(c[k])));
+    h("span", { class: "bar", style: `--share:${(c[k] - lo) / (hi - lo || 1)}` }), h("span", { class: "value" }, (winner[i] === k ? "\u25b8 " : "") + signed(c[k])));
   return h("section", {}, h("h3", {}, "Outputs"), h("table", { class: "outputs" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, label === null ? "output" : "class"), view.readings.map((r) => h("th", { scope: "col" }, r.name)))),
-    h("tbody", {}, columns[0].map((_, k) => h("tr", {}, h("th", { scope: "row" }, k, k === label && h("small", {}, " asked")), columns.map((c, i) => cell(c, k, i)))))),
-    h("p", { class: "key" }, "\u25b8 the largest; where several are, the first."));
+    h("tbody", {}, columns[0].map((_, k) => h("tr", {}, h("th", { scope: "row" }, k, k === label && h("small", { title: "the class that was asked about" }, " \u2713")), columns.map((c, i) => cell(c, k, i)))))),
+    h("p", { class: "key" }, "\u25b8 the largest output; where several are, the first. ", label !== null && "\u2713 the class that was asked about."));
 }
 
 function decidedSection(result) {

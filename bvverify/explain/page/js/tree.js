@@ -8,6 +8,7 @@ const KINDS = {
 };
 
 function treeSection(result) {
+  if (!result.trees.length && !result.no_tree) return null;
   const section = h("section", { class: "trees" }, h("h3", {}, "The proof"));
   if (!result.trees.length) section.append(h("p", { class: "note" }, result.no_tree));
   result.trees.forEach((tree, k) => section.append(forest(tree, result.trees.length > 1 ? `Box ${k + 1}` : null)));
