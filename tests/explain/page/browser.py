@@ -6,8 +6,8 @@ import pytest
 from javascript import CHROMEDRIVER, CHROMIUM, NO_BROWSER
 
 
-def start(width=1280, height=1000, dark=False):
-    """A browser with a window of that size."""
+def start():
+    """A browser with a desktop's window."""
     if CHROMIUM is None or CHROMEDRIVER is None:
         pytest.skip(NO_BROWSER)
     from selenium import webdriver
@@ -21,12 +21,16 @@ def start(width=1280, height=1000, dark=False):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, Service(CHROMEDRIVER))
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    )
+    view(driver)
+    return driver
+
+
+def view(driver, width=1280, dark=False):
+    """As wide a window, and as dark a colour scheme."""
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    return driver
 
 
 def requests(driver):

@@ -50,7 +50,7 @@ function heatmap(shape, colour, label) {
     context.putImageData(pixels, 0, 0);
   };
   paint();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", paint);
   return canvas;
 }
 
@@ -80,7 +80,7 @@ const figure = (title, content, note, kind = "") => h("figure", { class: kind },
 function inputFigures(tensor, original, adversarial, box) {
   const difference = adversarial?.values.map((v, k) => v - original.values[k]);
   const most = difference ? Math.max(0, ...difference.map(Math.abs)) : 0;
-  const scale = `enlarged: the strongest colour is ${most} step${most === 1 ? "" : "s"}`;
+  const scale = `enlarged: full colour is ${counted(most, "step")}; orange more, blue less`;
   if (!isImage(tensor.shape)) return [figure("The input", bars(original, adversarial, box), `${original.values.length} values`, "wide")];
   // The range that the picture uses: a type is often wider than the pixels in it.
   const shown = [...original.values, ...(adversarial?.values ?? [])];

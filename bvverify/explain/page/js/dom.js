@@ -17,7 +17,7 @@ const s = (tag, attributes, ...children) => make("http://www.w3.org/2000/svg", t
 const MINUS = "\u2212";
 const signed = (text) => String(text).replace(/^-/, MINUS);
 const number = (value) => signed(value);
-const withSign = (value) => (value > 0 ? `+${value}` : signed(value));
+const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 // A rational in decimal, rounded half away to `places`; a trailing "…" says that more digits follow.
 function decimal([n, d], places = 6) {
@@ -31,7 +31,7 @@ function decimal([n, d], places = 6) {
 
 // Small and large numbers alike, to about `digits` significant ones.
 function significant(x, digits = 7) {
-  if (x[0] === 0n) return "0";
+  if (x[1] === 1n && absolute(x[0]) < 10n ** 24n) return signed(x[0]);
   const magnitude = [absolute(x[0]), x[1]];
   let exponent = magnitude[0].toString().length - magnitude[1].toString().length;
   if (compare(magnitude, exponent < 0 ? [1n, 10n ** BigInt(-exponent)] : [10n ** BigInt(exponent), 1n]) < 0) exponent -= 1;

@@ -45,7 +45,7 @@ class Layer {
     const difference = a.map((v, k) => v - b[k]);
     const most = Math.max(1, difference.reduce((m, v) => Math.max(m, Math.abs(v)), 0));
     const count = difference.filter(Boolean).length;
-    return this.strip(name, (unit) => diverging(difference[unit] / most), count ? `${count} differ, by up to ${most}` : "none differs");
+    return this.strip(name, (unit) => diverging(difference[unit] / most), count ? `${count} ${count === 1 ? "differs" : "differ"}, by up to ${most}` : "none differs");
   }
 
   strip(name, colour, note) {
@@ -133,5 +133,5 @@ function describeOutcome(view) {
   const count = a.filter((v, k) => v !== b[k]).length;
   const neurons = view.other.slice(1).reduce((sum, x, k) => sum + (own.tensors[k + 1] ? x.filter((v, i) => v !== own.tensors[k + 1][i]).length : 0), 0);
   const decided = best(a) === best(b) ? `the largest stays output ${best(a)}` : `the largest becomes output ${best(b)} instead of ${best(a)}`;
-  return `On the ${own.name} input, ${view.rule} changes ${neurons} values in all and ${count} of ${a.length} outputs: ${decided}.`;
+  return `On the ${own.name} input, ${view.rule} changes ${counted(neurons, "value")} in all and ${count} of ${a.length} outputs: ${decided}.`;
 }

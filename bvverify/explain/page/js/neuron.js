@@ -152,11 +152,11 @@ class Neuron {
     const rows = [];
     const row = (name, f, kind = "") => {
       const [left, right] = [f(a, "A"), f(b, "B")];
-      const text = (cell) => (typeof cell === "string" ? cell : cell[0].textContent);
+      const text = (cell) => (typeof cell === "string" ? cell : cell[0].textContent.replace(/^\u2260 /, ""));
       const differs = text(left) !== text(right);
       const cell = (side, content) => h("div", { class: "cell", role: "cell", "data-side": side }, content);
       rows.push(h("div", { class: `row ${kind} ${differs ? "differs" : ""}`, role: "row", "data-row": name },
-        h("div", { class: "name", role: "rowheader" }, name), cell("A", left), cell("B", differs ? ["\u2260 ", right].flat() : right)));
+        h("div", { class: "name", role: "rowheader" }, name), cell("A", left), cell("B", differs && typeof right === "string" ? `\u2260 ${right}` : right)));
     };
     const width = ({ bits, acc }) => bits ?? BigInt(Math.max(32, 8 * Math.ceil((acc.toString(2).length + 1) / 8)));
     row("sum of products and bias", ({ sum, bias, extra }) => `${signed(sum)} (bias ${signed(bias)}${extra ? `, and ${signed(extra)} for the float bias` : ""})`);
@@ -176,7 +176,8 @@ class Neuron {
     row("clamp", ({ rounded, out, lo, hi }) => `to [${signed(lo)}, ${signed(hi)}]: ${rounded === out ? "inside" : "saturates"}`);
     row("output", ({ out, beyond }, side) => {
       const check = side === "B" ? "" : Number(out) === recorded ? " (the interpreter's, too)" : `, but the interpreter has ${recorded}: please report this`;
-      return [h("output", { class: "out" }, signed(out)), h("span", { class: "note" }, check + (beyond ? " (the runtime overflows here; not modelled)" : ""))];
+      const mark = side === "B" && out !== a.out ? "\u2260 " : "";
+      return [h("span", {}, mark, h("output", { class: "out" }, signed(out))), h("span", { class: "note" }, check + (beyond ? " (the runtime overflows here; not modelled)" : ""))];
     }, "result");
     const head = h("div", { class: "row head", role: "row" }, h("div", { class: "name", role: "columnheader" }, "step"),
       h("div", { class: "cell", role: "columnheader" }, h("b", {}, "A"), ` the model's own: ${a.form.rule}`),
@@ -194,7 +195,7 @@ class Neuron {
         h("span", {}, rule), h("b", {}, `${same ? "" : "\u2260 "}${signed(out)}`));
     };
     const rules = Object.keys(RULES).filter((rule) => rule !== "shift-half-up" || a.form.rule === rule || isPowerOfTwo(realMultiplier(a.form)));
-    return h("div", { class: "chips" }, h("h5", {}, "The same accumulator under every rule"), h("div", { class: "row-of-chips" }, rules.map(chip)));
+    return h("div", { class: "chips" }, h("h5", {}, "The model's accumulator and multiplier under every rule"), h("div", { class: "row-of-chips" }, rules.map(chip)));
   }
 
   line(a, b) {

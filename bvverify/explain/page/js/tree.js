@@ -22,11 +22,12 @@ function forest(tree, title) {
   const hidden = tree.total - tree.nodes.length;
   return h("div", { class: "forest" },
     title && h("h4", {}, title),
-    h("p", {}, `${tree.claims} claims about single accumulators hold on the whole box. Then one tree for each way to violate the property: `,
-      counts.map(([kind, count]) => `${count} ${kind === "split" ? `split${count === 1 ? "" : "s"}` : KINDS[kind][1]}`).join(", "),
+    h("p", {}, `${counted(tree.claims, "claim")} about single accumulators, proved first, hold on the whole box. Then one tree for each way to violate the property: `,
+      counts.map(([kind, count]) => (kind === "split" ? counted(count, "split") : `${count} ${KINDS[kind][1]}`)).join(", "),
       hidden ? `; ${hidden} deeper nodes are counted only.` : "."),
     h("p", { class: "key" }, "The excess is how far the outputs stay from a violation; a node is closed when it is above 0. Bounds are computed from the certificate, exactly, and rounded down."),
     icicles(tree, children),
+    h("p", { class: "key legend" }, counts.map(([kind]) => [s("svg", { width: 12, height: 9, "aria-hidden": "true" }, s("rect", { class: kind, width: 12, height: 9 })), ` ${KINDS[kind][1]} `])),
     h("div", { class: "roots" }, (children.get(-1) ?? []).map((k) => branch(tree, children, k, null))));
 }
 
@@ -40,18 +41,18 @@ function branch(tree, children, k, side) {
     h("span", { class: "what" }, whatOf(node)),
     excessOf(node),
   ];
-  if (node.kind !== "split") return h("div", { class: "leaf node", "data-node": k }, line);
+  if (node.kind !== "split") return h("div", { class: "leaf node", "data-node": k }, h("span", { class: "entry" }, line));
   const content = h("div", { class: "below" });
   const fill = () => {
     if (content.childElementCount) return;
     if (below.length) content.append(...below.map((child, i) => branch(tree, children, child, i ? `\u2265 ${signed(node.value + 1)}` : `\u2264 ${signed(node.value)}`)));
     else content.append(h("p", { class: "note" }, `${node.descendants} nodes below are not in this page.`));
   };
-  return h("details", { class: "node", "data-node": k, ontoggle: (event) => event.target.open && fill() }, h("summary", {}, line), content);
+  return h("details", { class: "node", "data-node": k, ontoggle: (event) => event.target.open && fill() }, h("summary", {}, h("span", { class: "entry" }, line)), content);
 }
 
 function whatOf(node) {
-  if (node.kind === "split") return `split ${node.name}, ${node.op < 0 ? "value" : "neuron"} ${node.unit}, which lies in [${signed(node.lo)}, ${signed(node.hi)}], at ${signed(node.value)}`;
+  if (node.kind === "split") return `${node.name} [${node.unit}], ${node.op < 0 ? "a value" : "an accumulator"} in [${signed(node.lo)}, ${signed(node.hi)}], split at ${signed(node.value)}`;
   return node.empty ? "no input is left here" : KINDS[node.kind][1];
 }
 
