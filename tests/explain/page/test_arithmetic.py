@@ -26,17 +26,17 @@ from bvverify.model.staircase import Staircase
 from bvverify.model.types import QType, Tensor
 from bvverify.run import interpreter
 
-CHANNELS, INPUTS, LAYERS, SIZE = 25, 20, 20, 12  # CHANNELS * INPUTS * LAYERS neurons
+CHANNELS, INPUTS, LAYERS, SIZE = 50, 10, 20, 12  # CHANNELS * INPUTS * LAYERS neurons
 INT8 = QType(8, True)
 MADE = Provenance("random.onnx", "random", "random", "0" * 64)
 
 
-def shift_half_up(rng, real, zero):
+def shift_half_up(rng, real, zero, target):
     return ShiftHalfUp(int(rng.integers(0, 14)))
 
 
 def fixed(kind):
-    def build(rng, real, zero):
+    def build(rng, real, zero, target):
         mantissa, shift = zip(*(q31(float(r)) for r in real), strict=True)
         return kind(np.array(mantissa), np.array(shift), zero)
 
@@ -44,21 +44,25 @@ def fixed(kind):
 
 
 def of_float(kind, dtype):
-    return lambda rng, real, zero: kind(real.astype(dtype), zero)
+    return lambda rng, real, zero, target: kind(real.astype(dtype), zero)
 
 
-def fbgemm(rng, real, zero):
+def fbgemm(rng, real, zero, target):
     scale = rng.uniform(1e-4, 1e-2, len(real)).astype(np.float32)
-    bias = None if rng.random() < 0.2 else (rng.normal(0, 300, len(real)) * scale).astype(np.float32)
-    return Fbgemm(real.astype(np.float32), bias, scale, bool(rng.integers(2)), zero)
+    if rng.random() < 0.2:
+        return Fbgemm(real.astype(np.float32), None, scale, bool(rng.integers(2)), zero)
+    bias = (rng.normal(0, 300, len(real)) * scale).astype(np.float32)
+    # The target plus the bias lies where the target alone did.
+    total = target + bias.astype(np.float64) / scale
+    return Fbgemm((real * np.abs(target / total)).astype(np.float32), bias, scale, bool(rng.integers(2)), zero)
 
 
-def rational(rng, real, zero):
+def rational(rng, real, zero, target):
     return idealised(Float32HalfEven(real.astype(np.float32), zero))
 
 
-def by_channel(rng, real, zero):
-    return ByChannel((fixed(Q31HalfUp)(rng, real[:16], zero), fixed(Q31Double)(rng, real[16:], zero)))
+def by_channel(rng, real, zero, target):
+    return ByChannel((fixed(Q31HalfUp)(rng, real[:16], zero, target[:16]), fixed(Q31Double)(rng, real[16:], zero, target[16:])))
 
 
 RULES = {
@@ -80,27 +84,28 @@ def one_layer(op, shape, qtype, out):
     return Network(Input(tensors[0], (1, *shape)), (op,), tensors, Output(1, (1, *out)), MADE)
 
 
-def clamp_range(rng):
-    return sorted(int(v) for v in rng.choice(np.arange(-128, 128), 2, replace=False))
-
-
 def dense_layer(rng, build):
-    """A layer whose accumulators lie at thresholds, or one off, for the first of its inputs; and its inputs."""
-    # Powers of two, and multiples of a half or a quarter, have ties; other multipliers have near ties.
+    """A layer with inputs, the first of which drives every accumulator to where rules part.
+
+    For half of the channels ``target * real`` is a half-integer up to the rounding of ``real``, so that each rounding on the way counts, for
+    accumulators of up to 30 bits. The others have multipliers with many exact ties, and accumulators at a threshold or one off.
+    """
+    target = np.rint(np.exp2(rng.uniform(6, 30, CHANNELS))).astype(np.int64) * rng.choice([-1, 1], CHANNELS)
+    near = (rng.integers(0, 60, CHANNELS) + 0.5) / np.abs(target)
     exact = rng.choice([0.5, 0.25, 0.125, 0.0625, 0.75, 0.375, 0.01171875], CHANNELS)
-    real = np.where(rng.random(CHANNELS) < 0.5, exact, np.exp(rng.uniform(np.log(1e-3), np.log(0.6), CHANNELS)))
-    staircase = Staircase(build(rng, real, int(rng.integers(-128, 128))), *clamp_range(rng))
+    is_near = rng.random(CHANNELS) < 0.5
+    zero = int(rng.integers(-60, 60))
+    lo, hi = (-128, 127) if rng.integers(2) else sorted(int(v) for v in rng.choice(np.arange(-128, 128), 2, replace=False))
+    staircase = Staircase(build(rng, np.where(is_near, near, exact), zero, target), lo, hi)
+    table = staircase.thresholds[np.arange(CHANNELS) % len(staircase.thresholds), rng.integers(0, staircase.thresholds.shape[1], CHANNELS)]
+    target = np.where(is_near, target, np.where(np.abs(table) < 1 << 20, table, 0) + rng.integers(-1, 2, CHANNELS))
     qtype = QType(8, bool(rng.integers(2)))
     weight, zero_x = rng.integers(-128, 128, (CHANNELS, SIZE)), int(rng.integers(qtype.lo, qtype.hi + 1))
     zero_w = rng.integers(-20, 21, CHANNELS) * int(rng.integers(2))
     x = rng.integers(qtype.lo, qtype.hi + 1, (INPUTS, SIZE))
-    table = staircase.thresholds[np.arange(CHANNELS) % len(staircase.thresholds), rng.integers(0, staircase.thresholds.shape[1], CHANNELS)]
-    target = np.where(np.abs(table) < 1 << 20, table, 0) + rng.integers(-1, 2, CHANNELS)
     bias = target - ((x[0] - zero_x) * (weight - zero_w[:, None])).sum(axis=1)
-    bits = (None, 32, 16)[int(rng.integers(3))]
-    op = Dense.of(
-        "dense", 0, weight, bias, staircase, weight_zero_point=zero_w, input_zero_point=zero_x, accumulator_bits=bits
-    )  # fmt: skip
+    bits = (None, 32, 16)[int(rng.choice(3, p=[0.45, 0.45, 0.1]))]
+    op = Dense.of("dense", 0, weight, bias, staircase, weight_zero_point=zero_w, input_zero_point=zero_x, accumulator_bits=bits)
     return one_layer(op, (SIZE,), qtype, (CHANNELS,)), x
 
 

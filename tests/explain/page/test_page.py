@@ -290,7 +290,7 @@ def test_vectors_large_layers_and_text_that_looks_like_markup(driver, tmp_path, 
     (tmp_path / "vector.html").write_text(document(page_data([vector_result()]), "</title><script>alert(1)</script>"))
     driver.get((tmp_path / "vector.html").as_uri())
     assert len(every(driver, "svg.bars rect.bar")) == 12
-    assert every(driver, ".layers .note")[0].text.startswith("Some layers are too large")
+    assert every(driver, ".layers .note")[0].text.startswith("The network is too large")
     open_neuron(driver, 1, 3)
     assert "The 480 weights of this layer" in find(driver, "[data-tensor='1'] .panel").text
     open_neuron(driver, 2, 1)

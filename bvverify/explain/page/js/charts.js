@@ -103,7 +103,7 @@ function inputFigures(tensor, original, adversarial, box) {
 // A bar chart of an input vector: the box as a band, the original as a bar, the adversarial value as a mark.
 function bars(original, adversarial, box) {
   const count = original.values.length;
-  const [width, height] = [Math.max(320, Math.min(960, 14 * count)), 180];
+  const [width, height] = [Math.max(320, Math.min(4000, 16 * count)), 180];
   const everything = [...box.lo, ...box.hi, ...original.values, 0];
   const [lo, hi] = [Math.min(...everything), Math.max(...everything)];
   const y = (v) => height - 8 - ((v - lo) / (hi - lo || 1)) * (height - 16);
@@ -117,8 +117,8 @@ function bars(original, adversarial, box) {
       s("rect", { class: "bar", x: k * step + step * 0.3, y: Math.min(y(v), y(0)), width: step * 0.4, height: Math.max(1, Math.abs(y(v) - y(0))) }),
       moved && s("path", { class: "moved", d: `M${k * step + step * 0.1} ${y(adversarial.values[k])}h${step * 0.8}` }));
   });
-  const chart = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "bars", role: "img", "aria-label": "input values, the box around them, and what the adversarial input changes" },
+  const chart = s("svg", { width, height, class: "bars", role: "img", "aria-label": "input values, the box around them, and what the adversarial input changes" },
     s("path", { class: "axis", d: `M0 ${y(0)}H${width}` }), rows);
   return h("div", { class: "scroll", tabindex: 0 }, chart,
-    h("p", { class: "key" }, "Bars: ", original.name, ". Bands: the box. ", adversarial ? "Marks: the adversarial values." : ""));
+    h("p", { class: "key" }, `Bars: ${original.name}. Bands: the box.${adversarial ? " Marks: the adversarial values." : ""}`));
 }

@@ -105,6 +105,9 @@ class Layer {
   }
 }
 
+// A run beyond as many products would keep the reader waiting.
+const MOST_PRODUCTS = 2 ** 23;
+
 // The section: a choice of a second semantics for the whole network, then every layer.
 function layersSection(view) {
   const layers = view.network.ops.map((_, index) => (["reshape", "transpose"].includes(view.network.ops[index].kind) ? null : new Layer(view, index + 1)));
@@ -119,9 +122,9 @@ function layersSection(view) {
   };
   const select = h("select", { name: "second-semantics", onchange: (event) => choose(event.target.value) },
     h("option", { value: "" }, "none"), Object.keys(RULES).filter((r) => r !== "shift-half-up").map((r) => h("option", { value: r }, r)));
-  const head = isWhole(view.network)
+  const head = productsOf(view.network) <= MOST_PRODUCTS
     ? h("div", { class: "second no-print" }, h("label", {}, h("span", {}, "Round every layer by a second rule, at the same multipliers"), select), outcome)
-    : h("p", { class: "note" }, "Some layers are too large for this page, so it does not run the network under a second rule.");
+    : h("p", { class: "note" }, "The network is too large for this page to run it under a second rule.");
   return { element: h("section", { class: "layers" }, h("h3", {}, "Layers"), h("p", { class: "hint no-print" }, "Click a neuron to open its calculation; with the keyboard: Tab to a layer, arrows, Enter."), head, layers.filter(Boolean).map((l) => l.element)), layers };
 }
 

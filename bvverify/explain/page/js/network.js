@@ -205,8 +205,15 @@ function joined(shapes, xs, axis) {
 
 const readsOf = (op) => op.xs ?? (op.kind === "add" ? [op.a, op.b] : [op.x]);
 
-// Whether the page holds everything that the network computes with.
-const isWhole = (network) => network.ops.every((op) => !op.omitted);
+// Products that a run of the whole network sums; Infinity where the page lacks a layer's weights.
+function productsOf(network) {
+  const size = (op, index) => {
+    const outputs = product(network.tensors[index + 1].shape);
+    if (op.omitted) return Infinity;
+    return op.weight_shape ? outputs * product(op.weight_shape.slice(1)) : outputs;
+  };
+  return network.ops.reduce((sum, op, index) => sum + size(op, index), 0);
+}
 
 // Every tensor for one input, under the operations' own rules or all of them exchanged for `rule`.
 function runNetwork(network, input, rule = null) {

@@ -44,7 +44,7 @@ function numberLine(lanes, lo, hi, half, width) {
   const base = lanes.length * LANE + 8;
   const ticks = axisTicks(left, right, Math.max(2, Math.floor(width / 130)));
   const inside = lanes.filter(({ acc }) => acc >= left && acc <= right);
-  return s("svg", { class: "line", width, height: base + 30, role: "img", "aria-label": describeLanes(lanes, lo, hi) },
+  return s("svg", { class: "line", width, height: base + 30, viewBox: `0 0 ${width} ${base + 30}`, role: "img", "aria-label": describeLanes(lanes, lo, hi) },
     drawn,
     s("path", { class: "axis", d: `M0 ${base}H${width}` }),
     ticks.map((t) => [s("path", { class: "axis", d: `M${place(t)} ${base}v5` }), s("text", { class: "tick", x: place(t), y: base + 19, "text-anchor": "middle" }, signed(t))]),
