@@ -21,19 +21,19 @@ _DECIDING = ("verify", "robust", "attack")
 
 def command(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT.json...", show_default=False, help="What --json printed or --witness FILE.json saved.")
+        list[Path], typer.Argument(metavar="RESULT.json", show_default=False, help="What --json printed or --witness FILE.json saved.")
     ],
     html: Annotated[Path, typer.Option("--html", metavar="FILE", show_default=False, help="The page; - is stdout.")],
     model: Annotated[Path | None, typer.Option("--model", metavar="MODEL", help="The model, if it has moved since.")] = None,
     allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
-    """Make a page of results: what was decided and why, down to the bits.
+    """Make a page of results, down to the bits.
 
-    One self-contained HTML file that needs no network: the images, the layers, every neuron's calculation with a
-    rounding rule, zero point and multiplier to change, the branch-and-bound tree of the certificate. The model is
-    read again and must have the recorded SHA-256; witnesses are replayed and certificates checked before they are
-    shown.
+    One self-contained HTML file that needs no network: the verdict, the images, the layers, every neuron's
+    calculation with a rounding rule, zero point and multiplier to change, the branch-and-bound tree of the
+    certificate. Several results share a page. The model is read again and must have the recorded SHA-256; witnesses
+    are replayed and certificates checked before they are shown.
 
     Example: bvverify report result.json --html result.html
 

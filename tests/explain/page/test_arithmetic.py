@@ -87,8 +87,8 @@ def one_layer(op, shape, qtype, out):
 def dense_layer(rng, build):
     """A layer with inputs, the first of which drives every accumulator to where rules part.
 
-    For half of the channels ``target * real`` is a half-integer up to the rounding of ``real``, so that each rounding on the way counts, for
-    accumulators of up to 30 bits. The others have multipliers with many exact ties, and accumulators at a threshold or one off.
+    For half of the channels ``target * real`` is a half-integer up to the rounding of ``real``, so that each rounding on the way counts,
+    for accumulators of up to 30 bits. The others have multipliers with many exact ties, and accumulators at a threshold or one off.
     """
     target = np.rint(np.exp2(rng.uniform(6, 30, CHANNELS))).astype(np.int64) * rng.choice([-1, 1], CHANNELS)
     near = (rng.integers(0, 60, CHANNELS) + 0.5) / np.abs(target)

@@ -180,8 +180,8 @@ class Neuron {
       return [h("span", {}, mark, h("output", { class: "out" }, signed(out))), h("span", { class: "note" }, check + (beyond ? " (the runtime overflows here; not modelled)" : ""))];
     }, "result");
     const head = h("div", { class: "row head", role: "row" }, h("div", { class: "name", role: "columnheader" }, "step"),
-      h("div", { class: "cell", role: "columnheader" }, h("b", {}, "A"), ` the model's own: ${a.form.rule}`),
-      h("div", { class: "cell", role: "columnheader" }, h("b", {}, "B"), ` yours: ${b.form.rule}`));
+      h("div", { class: "cell", role: "columnheader" }, h("b", {}, "A"), ` the model's own: ${a.form.rule}`, definition(a.form.rule)),
+      h("div", { class: "cell", role: "columnheader" }, h("b", {}, "B"), ` yours: ${b.form.rule}`, definition(b.form.rule)));
     return h("div", { class: "steps", role: "table", "aria-label": `calculation of ${this.title}`, "aria-live": "polite" }, head, rows);
   }
 
@@ -246,4 +246,5 @@ class Neuron {
   }
 }
 
+const definition = (rule) => h("small", {}, `${RULES[rule]}; defined in encodings/requantisations/${rule}`);
 const isPowerOfTwo = ([n, d]) => (n & (n - 1n)) === 0n && (d & (d - 1n)) === 0n && n <= d;
