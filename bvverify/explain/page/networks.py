@@ -33,31 +33,15 @@ def encode_array(values: Int64Array) -> dict[str, str]:
 
 
 def network_data(network: Network) -> dict[str, Any]:
-    """The network: ``tensors`` (name, shape, range of the type) and ``ops``."""
+    """The network: ``tensors`` (shape and type) and ``ops``."""
     left, layers = MOST_WEIGHTS, []
     for op in network.ops:
         size = op.weight.size if isinstance(op, ops.Dense | ops.Conv2d) else 0
         layers.append(_operation(op) if size <= left else {"kind": "omitted", "name": op.name, "omitted": size, "xs": list(ops.inputs(op))})
         left -= size if size <= left else 0
     return {
-        "name": network.provenance.path.replace("\\", "/").rpartition("/")[2],
-        "semantics": network.semantics,
-        "requantisations": list(network.requantisations()),
         "output": network.output.tensor,
-        "file_input_is_float": network.input.quantiser is not None,
-        "tensors": [
-            {
-                "name": t.name,
-                "shape": list(t.shape),
-                "type": str(t.qtype),
-                "lo": t.qtype.lo,
-                "hi": t.qtype.hi,
-                "quantisation": None
-                if t.quantisation is None
-                else {"scale": t.quantisation.scale, "zero_point": t.quantisation.zero_point},
-            }
-            for t in network.tensors
-        ],
+        "tensors": [{"shape": list(t.shape), "type": str(t.qtype)} for t in network.tensors],
         "ops": layers,
     }
 

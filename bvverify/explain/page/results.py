@@ -57,7 +57,6 @@ def _result(shown: Shown) -> dict[str, Any]:
     centre = query.nominal is None
     reference = (query.box.lo + query.box.hi) // 2 if query.nominal is None else query.nominal
     return {
-        "file": Path(shown.file).name,
         "verdict": data["verdict"],
         "sentence": sentence(shown),
         "holds_for": f"{data['semantics']} ({', '.join(shown.network.requantisations()) or 'no requantisation'})",

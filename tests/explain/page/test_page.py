@@ -226,6 +226,7 @@ def test_the_whole_network_under_a_second_rule(opened, results):
 
 def test_the_tree_opens_node_by_node(opened):
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     driver = opened("verified")
     assert "Verified" in find(driver, "article header").text
@@ -233,7 +234,8 @@ def test_the_tree_opens_node_by_node(opened):
     assert roots
     assert not every(driver, ".roots details details, .roots details .leaf")
     find(driver, ".roots > details > summary").send_keys(Keys.ENTER)
-    parts = every(driver, ".roots > details[open] > .below > .node")
+    # The browser tells of an opened disclosure a moment after the key.
+    parts = WebDriverWait(driver, 30).until(lambda d: every(d, ".roots > details[open] > .below > .node"))
     assert len(parts) == 2
     assert [p.find_element("css selector", ".side").text[0] for p in parts] == ["≤", "≥"]
     assert all("excess ≥" in p.text or "no input" in p.text for p in parts)
