@@ -25,7 +25,7 @@ from bvverify.model import box
 from bvverify.model.certificate import Certificate, Forest, Tightening
 from bvverify.model.network import Network
 from bvverify.model.query import Box, Property, Query
-from bvverify.model.result import CheckReport, Result, StageReport, Verdict, Witness
+from bvverify.model.result import CheckReport, Open, Result, StageReport, Verdict, Witness
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter, replay
 from bvverify.search import proof
@@ -83,6 +83,9 @@ class State:
     reports: list[StageReport] = field(default_factory=list)
     reason: str = ""
     detail: str = ""
+    ran_out: str = "stages"
+    left: SearchOutcome | None = None
+    """What the search has not closed."""
 
     def close_by_interval(self, bounds: Bounds) -> None:
         """Take what intervals exclude off the list of what is open."""
@@ -172,6 +175,7 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
         left = state.remaining()
         if left is not None and left <= 0:
             state.reason = state.reason or f"the time limit of {options.timeout:g} s ran out before stage {name!r}"
+            state.ran_out = "time"
             break
         state.progress(name, f"{len(state.open)} of {len(query.property.violation)} violations open")
         begun = time.monotonic()
@@ -264,8 +268,8 @@ def _search(state: State) -> Outcome:
             return outcome
     outcome = _after_search(state, state.searching.run(state.deadline, state.options.most_nodes))
     if outcome is None:
-        ran_out = "the limit of nodes" if state.deadline is None or time.monotonic() < state.deadline else "the time limit"
-        state.reason = f"{ran_out} ran out in the search: {state.detail}"
+        state.ran_out = "nodes" if state.deadline is None or time.monotonic() < state.deadline else "time"
+        state.reason = f"the {'limit of nodes' if state.ran_out == 'nodes' else 'time limit'} ran out in the search: {state.detail}"
     return outcome
 
 
@@ -277,6 +281,7 @@ def _after_search(state: State, outcome: SearchOutcome) -> Outcome:
         state.detail = f"{outcome.nodes} nodes"
         state.open = []
         return "verified"
+    state.left = outcome
     state.detail = (
         f"{outcome.nodes} nodes, {outcome.open} open in {len(outcome.conjunctions)} of {len(state.query.property.violation)} violations, "
         f"worst bound {outcome.bound:.3g} (above 0 is closed)"
@@ -358,6 +363,7 @@ def _solver(state: State) -> Outcome:
             return replay.witness(query, answer.x, runtimes=options.runtimes)
         case _:
             state.reason = f"the bit-vector solver stopped: {answer.reason}"
+            state.ran_out = "solver"
             return None
 
 
@@ -417,7 +423,16 @@ def _result(
         () if certificate is None else (certificate,),
         checked,
         0 if state.searching is None else state.searching.nodes,
+        _open(state) if verdict is Verdict.UNKNOWN else None,
     )
+
+
+def _open(state: State) -> Open:
+    total, left = len(state.query.property.violation), state.left
+    if left is None:
+        return Open(len(state.open), total, state.ran_out)
+    # Without an open node there is no worst one.
+    return Open(len(left.conjunctions), total, state.ran_out, left.open, float(left.bound) if np.isfinite(left.bound) else None)
 
 
 def _digest(query: Query) -> str:

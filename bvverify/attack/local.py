@@ -20,7 +20,8 @@ from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 
-_CHUNK = 1024
+_CHUNK = 256
+"""Inputs that are scored together: with more, what is computed for them leaves the cache."""
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
 

@@ -63,16 +63,18 @@ class Ramp:
     def line(self, a: torch.Tensor) -> torch.Tensor:
         """The unrounded output of accumulators (batch, channels, ...): the staircase is its floor, clamped."""
         shape = (-1,) + (1,) * (a.dim() - 2)
-        return self.lo + (a - self.start.reshape(shape)) / self.step.reshape(shape)
+        return ((a - self.start.reshape(shape)) / self.step.reshape(shape)).add_(self.lo)
 
-    def __call__(self, a: torch.Tensor) -> torch.Tensor:
-        """The staircase forward, the leaky line backward."""
+    def both(self, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The staircase forward, the leaky line backward; and the line."""
         line = self.line(a)
-        return straight_through(line, line.floor(), self.lo, self.hi)
+        return straight_through(line, line.floor(), self.lo, self.hi), line
 
 
 def straight_through(line: torch.Tensor, rounded: torch.Tensor, lo: float, hi: float) -> torch.Tensor:
     """``clamp(rounded)`` forward; backward the gradient of ``clamp(line)`` with slope ``LEAK`` outside."""
+    if not line.requires_grad:
+        return rounded.clamp(lo, hi)
     inside = line.clamp(lo, hi)
     leaky = inside + LEAK * (line - inside)
     return leaky + (rounded.clamp(lo, hi) - leaky).detach()
@@ -160,13 +162,13 @@ class Surrogate:
         match op:
             case Dense():
                 acc = functional.linear(x - op.input_zero_point, self._weights[index], self._biases[index])
-                return self._ramps[index](acc), self._ramps[index].line(acc)
+                return self._ramps[index].both(acc)
             case Conv2d():
                 padded = _pad(x - op.input_zero_point, op.window, 0.0)
                 acc = functional.conv2d(
                     padded, self._weights[index], self._biases[index], op.window.strides, 0, op.window.dilations, op.groups
                 )
-                return self._ramps[index](acc), self._ramps[index].line(acc)
+                return self._ramps[index].both(acc)
             case Add(rule=rule):
                 ra, rb, offset = rule.line
                 total = xs[0] * ra + (xs[1] * rb + offset)
@@ -200,7 +202,7 @@ class Surrogate:
         match rule:
             case SumThenRequantise():
                 acc = _unfold(x - rule.input_zero_point, window).sum(dim=-1)
-                return self._ramps[index](acc), self._ramps[index].line(acc)
+                return self._ramps[index].both(acc)
             case SequentialFloat32():
                 values = torch.tensor(rule.values)
                 slope = float(values[-1] - values[0]) / max(len(values) - 1, 1)

@@ -28,6 +28,7 @@ def command(
         Path | None, typer.Option("--certificates", metavar="DIR", help="A folder for the certificates of verified rows.")
     ] = None,
     no_check: o.NoCheck = False,
+    allow_pickle: o.AllowPickle = False,
 ) -> int:
     """Decide the rows of a CSV on all cores.
 
@@ -40,9 +41,9 @@ def command(
     Each line of OUT.jsonl has model, input, label and radius (or property) as the CSV gives them, verdict
     (verified, falsified, unknown, misclassified or error), reason, stage, seconds, witness (the integers of the
     input, flat, or null), semantics, nodes of the search, seconds by stage, and of verified rows certificate (the
-    file, with --certificates) and checked (what the kernel accepted). Rows that OUT.jsonl already holds are
-    skipped, so the same command goes on where it stopped; delete a line to have its row decided again. A process
-    that is killed costs its row a second try, nothing else.
+    file, with --certificates) and checked (what the kernel accepted), of unknown ones open (what was left).
+    Rows that OUT.jsonl already holds are skipped, so the same command goes on where it stopped; delete a line to
+    have its row decided again. A process that is killed costs its row a second try, nothing else.
 
     Example: bvverify batch instances.csv --output answers.jsonl --timeout 10
 
@@ -52,4 +53,5 @@ def command(
     from bvverify.cli import batch_run
 
     settings = o.build(engine, timeout, memory, seed, check=not no_check)
-    return batch_run.run(instances, output, jobs, o.whose(semantics, accumulator), settings, certificates=certificates)
+    wanted = o.whose(semantics, accumulator)
+    return batch_run.run(instances, output, jobs, wanted, settings, certificates=certificates, allow_pickle=allow_pickle)

@@ -20,7 +20,7 @@ from typing import Any
 
 from bvverify import verify
 from bvverify.cli.question import check_label, check_radius, read_input
-from bvverify.cli.report import checked_object, save_certificates
+from bvverify.cli.report import checked_object, open_object, save_certificates
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
 from bvverify.load.instances import Instance
@@ -45,6 +45,8 @@ class Task:
     semantics: str | None
     certificate: Path | None = None
     """Where a certificate goes, without its suffix."""
+    allow_pickle: bool = False
+    """Whether PyTorch files may be opened: said with the row, since a worker is a process that no command line reached."""
 
 
 def prepare_worker() -> None:
@@ -90,9 +92,9 @@ def decide(task: Task) -> Answer:
 
 
 @lru_cache(maxsize=8)
-def _network(path: Path, semantics: str | None, changed: int) -> Network:
+def _network(path: Path, semantics: str | None, changed: int, *, allow_pickle: bool) -> Network:
     """The network of a file; ``changed`` is its time of last change."""
-    return load(path, semantics)
+    return load(path, semantics, allow_pickle=allow_pickle)
 
 
 def _changed(path: Path) -> int:
@@ -106,7 +108,7 @@ def _decide(task: Task) -> Answer:
         raise InputError(row.error)
     options = task.options if row.timeout is None else replace(task.options, timeout=row.timeout)
     semantics = with_accumulator(row.semantics, accumulator_of(task.semantics)) if row.semantics else task.semantics
-    network = _network(row.model, semantics, _changed(row.model))
+    network = _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
     if row.property is not None:
         queries = tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
     else:
@@ -122,6 +124,8 @@ def _decide(task: Task) -> Answer:
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
     answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
     answer |= {"nodes": result.nodes, "stages": {s.stage: round(s.seconds, 6) for s in result.stages}}
+    if result.verdict is Verdict.UNKNOWN:
+        answer |= {"open": open_object(result)}
     if result.verdict is Verdict.VERIFIED:
         files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
         answer |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}

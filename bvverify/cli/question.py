@@ -12,10 +12,12 @@ import numpy as np
 
 from bvverify.errors import InputError, UsageError
 from bvverify.model.box import image
+from bvverify.model.ideal import SUFFIX
 from bvverify.model.network import Network
 from bvverify.model.query import Box, Query
 from bvverify.model.types import AnyArray, Int64Array
 
+_SHORT = "rational"
 _REAL = re.compile(r"\d{1,20}(\.\d{0,20})?([eE][-+]?\d{1,2})?|\.\d{1,20}|\d{1,20}/\d{1,20}")
 
 
@@ -96,6 +98,16 @@ def read_input(network: Network, source: str) -> tuple[AnyArray, Int64Array]:
         return values, quantise_input(network, values)[0]
     except UsageError as error:
         raise InputError(f"{source}: {error}") from error
+
+
+def load_against(network: Network, against: str) -> Network:
+    """The file of a network under other semantics; "rational" is short for the ideal twin of its own. ``UsageError`` for its own again."""
+    from bvverify.load.load import load
+
+    other = load(Path(network.provenance.path), network.semantics + SUFFIX if against in (_SHORT, SUFFIX[1:]) else against)
+    if network.semantics == other.semantics:
+        raise UsageError(f"--against {against}: both are {network.semantics}; name another")
+    return other
 
 
 def check_radius(network: Network, radius: int) -> None:

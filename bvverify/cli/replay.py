@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bvverify.cli import options as o
+from bvverify.errors import UsageError
 from bvverify.ilp.reading import Reading
 
 NAME = "replay"
@@ -26,14 +27,21 @@ def command(
 
     It runs in the exact interpreter and in the installed runtime. Nothing in the file is believed: the model
     must have the same SHA-256, the input must lie in the box, and its outputs, computed anew, must be the
-    recorded ones and violate the property. With --reading it also runs inside an ILP reading's own rows, in
-    exact rationals: the first row that it violates says why the ILP would miss it.
+    recorded ones and violate the property. One of compare runs under both readings, each in its own runtime,
+    and must part them. With --reading a witness also runs inside an ILP reading's own rows, in exact rationals:
+    the first row that it violates says why the ILP would miss it.
 
     Example: bvverify replay witness.json
 
-    Exit codes: 10 falsified (the witness holds), 1 usage, 2 unreadable file or no witness, 6 the runtime
+    Exit codes: 10 falsified or differs (the witness holds), 1 usage, 2 unreadable file or no witness, 6 the runtime
     disagrees.
     """
-    from bvverify.cli import witness_file
+    from bvverify.cli import comparison_file, witness_file
+    from bvverify.cli.claim import Claim
 
-    return witness_file.replay_file(witness, model, reading, as_json=json)
+    claim = Claim(witness, "replay")
+    if claim.of_comparison:
+        if reading is not None:
+            raise UsageError(f"--reading {reading}: {witness} is an answer of compare, which no ILP is about")
+        return comparison_file.replay_claim(claim, model, as_json=json)
+    return witness_file.replay_claim(claim, model, reading, as_json=json)

@@ -78,9 +78,10 @@ def _about_pairs(question: Question) -> str:
     network = question.network
     if saturating_pairs.assumed(network.semantics):
         return str(Reach.of(network, [q.box for q in question.queries]))
-    if network.provenance.format != "onnx" or saturating_pairs.never_matter(network):
+    if not saturating_pairs.possible(network.semantics) or saturating_pairs.never_matter(network):
         return ""
-    return "summed exactly, as CPUs with VNNI do; x86 without it may differ: --accumulator saturating-pairs"
+    feature = saturating_pairs.exact_with(network.semantics)
+    return f"summed exactly, as CPUs with {feature} do; x86 without it may differ: --accumulator saturating-pairs"
 
 
 def _pairs_object(question: Question) -> dict[str, Any]:
@@ -102,6 +103,11 @@ def _about_check(result: Result) -> str:
 def checked_object(result: Result) -> dict[str, int] | None:
     """What the kernel accepted, as JSON data; None where it was not asked."""
     return None if result.checked is None else asdict(result.checked)
+
+
+def open_object(result: Result) -> dict[str, Any] | None:
+    """What *unknown* leaves open, as JSON data; None for the other verdicts."""
+    return None if result.open is None else asdict(result.open)
 
 
 def save_certificates(path: Path, certificates: Sequence[Certificate]) -> list[Path]:
@@ -190,6 +196,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
         ],
         "checked": checked_object(result),
         "nodes": result.nodes,
+        "open": open_object(result),
         "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
         "versions": dict(sorted(result.versions.items())),
     } | _pairs_object(question)

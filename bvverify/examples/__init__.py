@@ -6,6 +6,10 @@ with scale 1/16 and zero point 0, so that a radius counts grey levels.
 A third network, ``BRIGHT``, reads the same images in 255 steps and has weights up to 127, so that CPUs with and without VNNI differ
 (``--accumulator``); ``BRIGHT_IMAGES`` are three digits for which that decides. ``TFLITE`` is the first network in int8,
 for LiteRT.
+
+``TINY`` is a layer of two neurons, in both formats, which the course of ``encodings/`` computes by hand; ``NEAR_TIE`` is another, with an
+accumulator that all but touches a tie. Their inputs are rows of int8 in ``TINY_ROWS`` and ``NEAR_TIE_ROWS``; ``scripts/make_tiny`` makes
+them.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ MODELS = ("digits_mlp_qop.onnx", "digits_mlp_qdq.onnx", "digits_cnn_qop.onnx", "
 IMAGES = "digits.npz"
 BRIGHT, BRIGHT_IMAGES = "digits_bright_qop.onnx", "digits_bright.npz"
 TFLITE = "digits_mlp.tflite"
+TINY, TINY_ROWS = ("tiny.onnx", "tiny.tflite"), "tiny.csv"
+NEAR_TIE, NEAR_TIE_ROWS = "near_tie.onnx", "near_tie.csv"
 PROPERTY = "digits_0_radius_1.vnnlib"
 
 

@@ -8,7 +8,6 @@ from the ranges of the columns, and so mends much of what a big M lets through; 
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -49,7 +48,6 @@ class _Job:
     value: AnyArray
     seed: int
     threads: int
-    memory_mb: int
     presolve: bool
 
 
@@ -59,7 +57,7 @@ def solve(
     """Ask HiGHS; ``timeout`` in seconds. ``UsageError`` where highspy is not installed."""
     if find_spec("highspy") is None:
         raise UsageError("an ILP reading is solved by HiGHS, which is not installed: pip install 'bvverify[ilp]'")
-    outcome = process.run("bvverify.ilp.highs", _job(model, seed, threads, memory_mb, presolve), timeout=timeout, memory_mb=memory_mb)
+    outcome = process.run("bvverify.ilp.highs", _job(model, seed, threads, presolve), timeout=timeout, memory_mb=memory_mb)
     if outcome.output is None:
         return Solution("stopped", (), outcome.reason, "HiGHS")
     try:
@@ -68,7 +66,7 @@ def solve(
         raise InternalError(f"the solver's process answered what nobody understands: {error}") from error
 
 
-def _job(model: Model, seed: int, threads: int, memory_mb: int, presolve: bool) -> _Job:
+def _job(model: Model, seed: int, threads: int, presolve: bool) -> _Job:
     bounds = np.array([row.bound for row in model.rows], np.float64)
     return _Job(
         np.array([c.lo for c in model.columns], np.float64),
@@ -81,21 +79,18 @@ def _job(model: Model, seed: int, threads: int, memory_mb: int, presolve: bool) 
         np.array([c for row in model.rows for _, c in row.terms], np.float64),
         seed % (1 << 31),
         threads,
-        memory_mb,
         presolve,
     )
 
 
 def main() -> None:
     """The child: solve, answer."""
-    job: _Job = pickle.load(sys.stdin.buffer)
-    process.limit_memory(job.memory_mb)
-    sys.stdout.write(json.dumps(_answer(job)))
+    sys.stdout.write(json.dumps(_answer(process.receive())))
 
 
 def solve_here(model: Model, *, seed: int = 0, presolve: bool = True) -> Solution:
     """As ``solve``, in this process and without limits: for small programs, and for tests, which solve hundreds."""
-    return _solution(_answer(_job(model, seed, 1, 0, presolve)))
+    return _solution(_answer(_job(model, seed, 1, presolve)))
 
 
 def _solution(answer: dict[str, Any]) -> Solution:

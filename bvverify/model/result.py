@@ -66,6 +66,21 @@ class StageReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """What *unknown* leaves: ``violations`` of ``total`` not excluded, and what ran out: "time", "nodes", "solver" or "stages".
+
+    Where a search had begun: its open ``subproblems``, and the worst of their bounds, in output steps of the violation's rows (above 0
+    would close them).
+    """
+
+    violations: int
+    total: int
+    ran_out: str
+    subproblems: int | None = None
+    bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """What the kernel accepted: claims about accumulators, splits, and leaves by kind; ``solver_leaves`` are a solver's word, unchecked."""
 
@@ -108,3 +123,5 @@ class Result:
     """What the kernel accepted; None where it was not asked."""
     nodes: int = 0
     """Subproblems that the search bounded."""
+    open: Open | None = None
+    """Of *unknown*."""

@@ -199,11 +199,16 @@ def _sum(rule: AddRule, a: Int64Array, b: Int64Array) -> Int64Array:
 def _mean(window: Window, rule: MeanRule, x: Int64Array) -> Int64Array:
     match rule:
         case SumThenRequantise():
-            return rule.staircase.apply(_windows(x - rule.input_zero_point, window, 0).sum(axis=(-2, -1)))
+            return rule.staircase.apply(window_sums(window, rule, x))
         case SequentialFloat32():
             return _sequential_mean(window, rule, x)
         case _:
             assert_never(rule)
+
+
+def window_sums(window: Window, rule: SumThenRequantise, x: Int64Array) -> Int64Array:
+    """The accumulators of an integer mean: int64 (batch, channels, height, width)."""
+    return _windows(x - rule.input_zero_point, window, 0).sum(axis=(-2, -1))
 
 
 def _sequential_mean(window: Window, rule: SequentialFloat32, x: Int64Array) -> Int64Array:

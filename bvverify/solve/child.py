@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
-from bvverify.solve.process import limit_memory
+from bvverify.solve import process
 
 
 def main() -> None:
     """Encode, solve, answer."""
-    query, bounds, seed, memory_mb, dump, part = pickle.load(sys.stdin.buffer)
-    limit_memory(memory_mb)
+    query, bounds, seed, dump, part = process.receive()
     import z3
 
     from bvverify.encode.network import encode

@@ -1,7 +1,7 @@
 """A solver in a child process: a time limit that is always kept, a memory limit that takes nothing else down.
 
-A solver's own time-out is a wish, and a solver in process answers no Ctrl-C. The child is a module of ours that reads one pickled
-question from stdin and writes one JSON object to stdout; whatever else it prints would break that.
+A solver's own time-out is a wish, and a solver in process answers no Ctrl-C. The child is a module of ours that takes one question by
+``receive`` and writes one JSON object to stdout; whatever else it prints would break that.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ def run(module: str, job: Any, *, timeout: float | None, memory_mb: int) -> Outc
         start_new_session=True,
     ) as child:
         try:
-            out, err = child.communicate(pickle.dumps(job), timeout=timeout)
+            out, err = child.communicate(pickle.dumps((os.getpid(), memory_mb, job)), timeout=timeout)
         except subprocess.TimeoutExpired:
             return Outcome(None, f"the time limit of {timeout:.3g} s ran out", time.monotonic() - started)
         finally:
@@ -61,8 +62,22 @@ def out_of_memory(memory_mb: int) -> str:
     return f"the memory limit of {memory_mb} MB ran out"
 
 
-def limit_memory(memory_mb: int) -> None:
-    """For the child: what it may take at most."""
+def receive() -> Any:
+    """For the child: the job. From here on it has its memory limit, and ends with the process that asked."""
+    parent, memory_mb, job = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _limit(memory_mb)
+    return job
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that asked is no more: killed, it cannot kill its children, and a solver can go on for days."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _limit(memory_mb: int) -> None:
     try:
         import resource
     except ImportError:  # no such limit on this system; the time limit still holds

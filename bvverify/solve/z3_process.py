@@ -47,7 +47,7 @@ def solve(
 
     ``InternalError`` when the child breaks its protocol; running out of time or memory is an ``unknown`` that says so.
     """
-    job = (query, bounds, seed, memory_mb, None if dump is None else str(dump), part)
+    job = (query, bounds, seed, None if dump is None else str(dump), part)
     outcome = process.run("bvverify.solve.child", job, timeout=timeout, memory_mb=memory_mb)
     if outcome.output is None:
         return SolverAnswer("unknown", None, outcome.reason, outcome.seconds, "")

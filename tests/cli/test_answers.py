@@ -103,7 +103,7 @@ def test_the_json_object_has_the_schema(cli, mlp, images, radius, verdict, code)
     report = json.loads(outcome.out)
     assert (outcome.code, outcome.err, report["verdict"]) == (code, "", verdict)
     witness, checked = report.pop("witness"), report.pop("checked")
-    assert (report.pop("certificate"), report.pop("stripped")) == (None, None)
+    assert (report.pop("certificate"), report.pop("stripped"), report.pop("open")) == (None, None, None)
     assert (checked is not None) == (verdict == "verified")
     assert {name: type(value) for name, value in report.items()} == FIELDS
     assert report["asked"] == {"model": mlp, "input": f"{images}::7", "radius": radius, "epsilon": None, "label": None}

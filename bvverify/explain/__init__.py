@@ -1,0 +1,1 @@
+"""Why: the calculation of a neuron, step by step, and what a saved result means."""
