@@ -310,7 +310,18 @@ FBGEMM_INPUTS = 40
 
 
 def fbgemm_rows(requant: rq.Fbgemm, accs: Int64Array, sx: Any, sw: Any, sy: Any) -> list[tuple[Any, ...]]:
-    """Rows for one accumulator a channel; it comes from products, since the bias is a real number here."""
+    """Rows for one accumulator a channel."""
+    out = fbgemm_outputs(requant, accs, sx, sw, sy)
+    words = "per-channel" if requant.per_channel else "per-tensor"
+    floats = [[float(v).hex() for v in a] for a in (requant.bias, requant.scale, requant.offset, requant.multiplier)]
+    return [
+        (words, a, *f, requant.zero_point, 0, 255, o)
+        for a, f, o in zip(accs.tolist(), zip(*floats, strict=True), out.tolist(), strict=True)
+    ]
+
+
+def fbgemm_outputs(requant: rq.Fbgemm, accs: Int64Array, sx: Any, sw: Any, sy: Any) -> Int64Array:
+    """What fbgemm makes of one accumulator a channel; it comes from products, since the bias is a real number here."""
     import torch
 
     x = np.array([127] * FBGEMM_INPUTS + [65], np.uint8)
@@ -327,13 +338,7 @@ def fbgemm_rows(requant: rq.Fbgemm, accs: Int64Array, sx: Any, sw: Any, sy: Any)
         weight = torch._make_per_channel_quantized_tensor(torch.from_numpy(integers), scales, zeros, 0)
     else:
         weight = torch._make_per_tensor_quantized_tensor(torch.from_numpy(integers), float(sw[0]), 0)
-    out = torch_linear("fbgemm", x, 64, sx, weight, torch.from_numpy(np.array(requant.bias)), sy, requant.zero_point)
-    words = "per-channel" if requant.per_channel else "per-tensor"
-    floats = [[float(v).hex() for v in a] for a in (requant.bias, requant.scale, requant.offset, requant.multiplier)]
-    return [
-        (words, a, *f, requant.zero_point, 0, 255, o)
-        for a, f, o in zip(accs.tolist(), zip(*floats, strict=True), out.tolist(), strict=True)
-    ]
+    return torch_linear("fbgemm", x, 64, sx, weight, torch.from_numpy(np.array(requant.bias)), sy, requant.zero_point)
 
 
 def torch_linear(engine: str, x: Any, zx: int, sx: Any, weight: Any, bias: Any, sy: Any, zero: int) -> Int64Array:

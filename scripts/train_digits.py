@@ -27,11 +27,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from ai_edge_litert import schema_py_generated as schema
+from digits_tflite import tflite
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from tflite_writer import Writer
 from torch import nn
 
 WEIGHT_LIMIT = 63
@@ -232,27 +231,6 @@ def through(g: Graph, tensor: str, scale: str, zero: str, result: str | None = N
     return g.node("DequantizeLinear", [quantised, scale, zero], result or f"{tensor}_real")
 
 
-def tflite(layers: list[Layer]) -> bytes:
-    """A network of dense layers as int8 .tflite: float images in (height, width, channel), int8 logits out."""
-    w, scale, zero = Writer(), INPUT_SCALE, -128
-    image = w.tensor((1, 8, 8, 1), kind="FLOAT32")
-    x = w.operator("QUANTIZE", (image,), w.tensor((1, 8, 8, 1), scale, zero))
-    flat = w.tensor((1, 64), scale, zero)
-    x = w.operator("RESHAPE", (x, w.tensor((2,), data=np.array([1, 64], np.int32), kind="INT32")), flat)
-    for i, layer in enumerate(layers):
-        last = i + 1 == len(layers)
-        # uint8 in the ONNX file, int8 here: the same reals, 128 further down.
-        y_scale, y_zero = layer.output_scale, layer.output_zero_point - 128
-        weight = w.tensor(layer.weight.shape, layer.weight_scale, 0, layer.weight)
-        bias = w.tensor(layer.bias.shape, scale * layer.weight_scale, 0, layer.bias.astype(np.int32), kind="INT32")
-        activation = schema.ActivationFunctionType.NONE if last else schema.ActivationFunctionType.RELU
-        out = w.tensor((1, len(layer.bias)), y_scale, y_zero)
-        options = {"options": "FullyConnectedOptions", "fusedActivationFunction": activation}
-        x = w.operator("FULLY_CONNECTED", (x, weight, bias), out, version=4, **options)
-        scale, zero = y_scale, y_zero
-    return w.content(image, x)
-
-
 def logits(model: Path, x: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """ONNX Runtime's outputs, and the operators that were left after its optimiser."""
     with tempfile.TemporaryDirectory() as folder:
@@ -312,7 +290,7 @@ def main() -> None:
             real = (model(torch.from_numpy(test_x)).argmax(1).numpy() == test_y).mean()
         layers = quantise(model, torch.from_numpy(train_x[:500]))
         if name == "mlp":
-            (arguments.output / "digits_mlp.tflite").write_bytes(tflite(layers))
+            (arguments.output / "digits_mlp.tflite").write_bytes(tflite(layers, INPUT_SCALE))
         answers = {}
         for form, write in (("qop", qoperator), ("qdq", qdq)):
             path = arguments.output / f"digits_{name}_{form}.onnx"

@@ -28,6 +28,7 @@ def command(
         Path | None, typer.Option("--certificates", metavar="DIR", help="A folder for the certificates of verified rows.")
     ] = None,
     no_check: o.NoCheck = False,
+    allow_pickle: o.AllowPickle = False,
 ) -> int:
     """Decide the rows of a CSV on all cores.
 
@@ -52,4 +53,5 @@ def command(
     from bvverify.cli import batch_run
 
     settings = o.build(engine, timeout, memory, seed, check=not no_check)
-    return batch_run.run(instances, output, jobs, o.whose(semantics, accumulator), settings, certificates=certificates)
+    wanted = o.whose(semantics, accumulator)
+    return batch_run.run(instances, output, jobs, wanted, settings, certificates=certificates, allow_pickle=allow_pickle)

@@ -45,6 +45,8 @@ class Task:
     semantics: str | None
     certificate: Path | None = None
     """Where a certificate goes, without its suffix."""
+    allow_pickle: bool = False
+    """Whether PyTorch files may be opened: said with the row, since a worker is a process that no command line reached."""
 
 
 def prepare_worker() -> None:
@@ -95,9 +97,9 @@ def failed(task: Task, error: Exception) -> Answer:
 
 
 @lru_cache(maxsize=8)
-def _network(path: Path, semantics: str | None, changed: int) -> Network:
+def _network(path: Path, semantics: str | None, changed: int, *, allow_pickle: bool) -> Network:
     """The network of a file; ``changed`` is its time of last change."""
-    return load(path, semantics)
+    return load(path, semantics, allow_pickle=allow_pickle)
 
 
 def _changed(path: Path) -> int:
@@ -111,7 +113,7 @@ def ask(task: Task) -> tuple[Query, ...]:
     if row.error is not None:
         raise InputError(row.error)
     semantics = with_accumulator(row.semantics, accumulator_of(task.semantics)) if row.semantics else task.semantics
-    network = _network(row.model, semantics, _changed(row.model))
+    network = _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
     if row.property is not None:
         return tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
     x = read_input(network, row.input)[1]

@@ -38,10 +38,13 @@ def run(
     options: Options,
     work: Callable[[Task], Answer] = decide,
     certificates: Path | None = None,
+    *,
+    allow_pickle: bool = False,
 ) -> int:
     """Decide the rows of ``instances`` that ``output`` has no answer for, and return the exit code.
 
-    ``certificates`` is a folder that receives a certificate for each verified row, named by the row's number.
+    ``certificates`` is a folder that receives a certificate for each verified row, named by the row's number. PyTorch files are opened
+    with ``allow_pickle`` only.
     """
     jobs = processes(jobs)
     check_writable(output)
@@ -52,7 +55,8 @@ def run(
     with AnswerFile(output) as answers:
         missing, found = answers.open_rows([echo(row) for row in rows])
         counts = Counter(str(answer["verdict"]) for answer in found)
-        tasks = [Task(rows[i], options, semantics, None if certificates is None else certificates / f"row{i + 1}") for i in missing]
+        saved = {i: None if certificates is None else certificates / f"row{i + 1}" for i in missing}
+        tasks = [Task(rows[i], options, semantics, saved[i], allow_pickle) for i in missing]
         with _bar(len(rows), len(found)) as show:
             for answer in in_pool(tasks, work, lost, jobs):
                 answers.append(answer)

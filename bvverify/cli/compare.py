@@ -35,6 +35,7 @@ def command(
     certificate: o.SaveCertificate = None,
     no_check: o.NoCheck = False,
     nodes: o.Nodes = None,
+    allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
     """Decide whether two arithmetics of one model can differ.

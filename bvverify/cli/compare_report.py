@@ -159,13 +159,7 @@ def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Seq
     lines.append(_line("stage", f"{made.stage}, {made.seconds:.2f} s"))
     lines += [_line("may begin", f"{b.name}: {b.candidates} of {b.elements} elements") for b in made.begins if made.parting is None]
     if made.witnesses is not None:
-        for name, witness in zip("AB", made.witnesses, strict=True):
-            outputs = " ".join(map(str, witness.output.ravel().tolist()))
-            lines.append(_line(f"outputs {name}", f"class {int(witness.output.argmax())}: {outputs}"))
-        lines += _parting_lines(made.parting)
-        for name, witness in zip("AB", made.witnesses, strict=True):
-            agreed = "; ".join(["interpreter", *(f"{r.runtime} {r.version} agrees" for r in witness.replayed_by)])
-            lines.append(_line(f"replayed {name}", agreed))
+        lines += witness_lines(made.witnesses, made.parting)
         if witness_file is not None:
             lines.append(_line("saved", str(witness_file)))
     if made.answer is Answer.EQUAL:
@@ -177,10 +171,23 @@ def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Seq
         lines += [_line("saved", str(file)) for file in saved]
         if wanted and not saved:
             lines.append(_line("saved", "no certificate: agreement of the roundings is shown by their thresholds, not by a tree"))
-    return lines + _about(asked)
+    return lines + about(asked)
 
 
-def _about(asked: Asked) -> list[str]:
+def witness_lines(witnesses: tuple[Witness, Witness], parting: Parting | None) -> list[str]:
+    """What the one input gives under A and under B, where the two part, and who has replayed either."""
+    lines = []
+    for name, witness in zip("AB", witnesses, strict=True):
+        outputs = " ".join(map(str, witness.output.ravel().tolist()))
+        lines.append(_line(f"outputs {name}", f"class {int(witness.output.argmax())}: {outputs}"))
+    lines += _parting_lines(parting)
+    for name, witness in zip("AB", witnesses, strict=True):
+        lines.append(_line(f"replayed {name}", "; ".join(["interpreter", *map(str, witness.replayed_by)])))
+    return lines
+
+
+def about(asked: Asked) -> list[str]:
+    """Which arithmetics, and which model."""
     made, lines = asked.a.provenance, []
     for name, network in zip("AB", (asked.a, asked.b), strict=True):
         lines.append(_line(name, f"{network.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
@@ -216,7 +223,7 @@ def _layer_lines(asked: Asked, found: LayerComparison, witness_file: Path | None
         if witness_file is not None:
             lines.append(_line("saved", f"{witness_file} (what the layer reads)"))
     lines.append(_line("stage", f"layer, {found.seconds:.2f} s"))
-    return lines + _about(asked)
+    return lines + about(asked)
 
 
 def _line(name: str, text: str) -> str:
@@ -237,26 +244,30 @@ def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: flo
         "semantics": asked.a.semantics,
         "against": asked.b.semantics,
         "quantised_apart": round_apart(asked.a, asked.b),
-        "parting": None if parting is None else _parting_object(parting),
+        "parting": None if parting is None else parting_object(parting),
     }
 
 
 def _object(asked: Asked, made: Comparison, seed: int) -> dict[str, Any]:
-    witness = None
-    if made.witnesses is not None:
-        one, other = made.witnesses
-        witness = {
-            "input": report.flat(one.input),
-            "file_input": report.array_object(one.file_input),
-            "a": _reading_object(asked.a, one),
-            "b": _reading_object(asked.b, other),
-        }
     return _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting) | {
         "begins": [{"tensor": b.name, "candidates": b.candidates, "elements": b.elements} for b in made.begins],
         "stages": [{"stage": s.stage, "seconds": round(s.seconds, 6), "detail": s.detail} for s in made.stages],
         "checked": None if made.checked is None else asdict(made.checked),
-        "witness": witness,
+        "witness": None if made.witnesses is None else witness_object(asked, made.witnesses),
         "seed": seed,
+    }
+
+
+def witness_object(asked: Asked, witnesses: tuple[Witness, Witness]) -> dict[str, Any]:
+    """The input, its box, and what either reading makes of it: all that ``bvverify replay`` needs besides the model's file."""
+    one, other = witnesses
+    box = next(b for b in asked.boxes if b.contains(one.input))
+    return {
+        "input": report.flat(one.input),
+        "file_input": report.array_object(one.file_input),
+        "box": {"lo": report.flat(box.lo), "hi": report.flat(box.hi)},
+        "a": _reading_object(asked.a, one),
+        "b": _reading_object(asked.b, other),
     }
 
 
@@ -275,7 +286,8 @@ def _layer_object(asked: Asked, found: LayerComparison) -> dict[str, Any]:
     }
 
 
-def _parting_object(parting: Parting) -> dict[str, Any]:
+def parting_object(parting: Parting) -> dict[str, Any]:
+    """Where the two part, with exact fractions as text."""
     return {
         "tensor": parting.tensor,
         "element": list(parting.element),

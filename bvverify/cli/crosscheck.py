@@ -40,6 +40,7 @@ def command(
     engine: o.EngineOption = o.Engine.AUTO,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
+    allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
     """Decide again what other verifiers claim.
@@ -68,9 +69,15 @@ def command(
     unreadable or without its witness; 1 usage; 2 CLAIMS.csv is unreadable; 6 bvverify failed on a row.
     """
     from bvverify.cli import crosscheck_run
+    from bvverify.cli.batch_row import Task
     from bvverify.load.claims import read_claims
+    from bvverify.load.instances import Instance
 
     settings = o.build(engine, timeout, memory, seed)
     read = read_claims(claims, instances=instances, counterexamples=counterexamples, benchmarks=benchmarks)
-    outputs = crosscheck_run.Outputs(output, csv, html, proofs)
-    return crosscheck_run.run(read, outputs, jobs, o.whose(semantics, accumulator), settings, as_json=json)
+    wanted = o.whose(semantics, accumulator)
+
+    def task(instance: Instance) -> Task:
+        return Task(instance, settings, wanted, allow_pickle=allow_pickle)
+
+    return crosscheck_run.run(read, crosscheck_run.Outputs(output, csv, html, proofs), jobs, task, as_json=json)

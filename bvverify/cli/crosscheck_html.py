@@ -28,7 +28,6 @@ from bvverify.model.network import Network
 from bvverify.model.query import Query
 from bvverify.model.types import AnyArray, Int64Array
 from bvverify.run import replay
-from bvverify.verify import Options
 
 _OPENED = (Status.REFUTED, Status.NOT_REPLAYED, Status.ERROR)
 _STYLE = """
@@ -42,15 +41,15 @@ mark { background: #c03; color: #fff; padding: 0 .4rem; border-radius: .2rem }
 """
 
 
-def page(claims: Sequence[Claim], lines: Sequence[Mapping[str, Any]], summary: Summary, semantics: str | None, options: Options) -> str:
-    """The page for judged claims; ``semantics`` and ``options`` are those that they were decided with."""
+def page(claims: Sequence[Claim], lines: Sequence[Mapping[str, Any]], summary: Summary, task: crosscheck_run.MakeTask) -> str:
+    """The page for judged claims; ``task`` asks a row's question as it was decided."""
     total = summary.total()
     body = [f"<h1>{total[Status.REFUTED]} of {len(lines)} claims refuted</h1>", _table(summary)]
     for status in _OPENED:
         rows = [line for line in lines if line["status"] == status]
         if rows:
             body.append(f"<h2>{html.escape(str(status).capitalize())}: {len(rows)}</h2>")
-            body += [_entry(line, Task(claims[line["row"] - 1].instance, options, semantics)) for line in rows]
+            body += [_entry(line, task(claims[line["row"] - 1].instance)) for line in rows]
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>bvverify crosscheck</title>\n'

@@ -7,9 +7,9 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from bvverify.crosscheck.judge import Status
 from bvverify.crosscheck.summary import Summary, exit_code
 from bvverify.errors import InternalError
 from bvverify.load.claims import COLUMNS, Claim
-from bvverify.verify import Options
+from bvverify.load.instances import Instance
+
+MakeTask = Callable[[Instance], Task]
 
 IDENTITY = (*ECHOED, *COLUMNS)
 """What a claim and its line share."""
@@ -50,8 +52,11 @@ class Outputs:
             make_folder(self.proofs)
 
 
-def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, semantics: str | None, options: Options, *, as_json: bool) -> int:
-    """Judge the claims that the file of lines has no line for, print the summary of all, and return the exit code."""
+def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, task: MakeTask, *, as_json: bool) -> int:
+    """Judge the claims that the file of lines has no line for, print the summary of all, and return the exit code.
+
+    ``task`` makes a worker's task of a row, with the options that hold for all rows.
+    """
     jobs = processes(jobs)
     outputs.check()
     started = time.monotonic()
@@ -64,9 +69,7 @@ def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, semantics: 
         lines = [line | {"row": i + 1} for i, line in zip(there, found, strict=True)]
         summary, earlier = Summary(lines), len(lines)
         with crosscheck_table.live(summary, len(claims)) as show:
-            for judged in in_pool(
-                _questions(claims, missing, semantics, options, outputs.proofs), crosscheck_row.decide, crosscheck_row.lost, jobs
-            ):
+            for judged in in_pool(_questions(claims, missing, task, outputs.proofs), crosscheck_row.decide, crosscheck_row.lost, jobs):
                 for line in judged:
                     file.append(line)
                     lines.append(line)
@@ -78,7 +81,7 @@ def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, semantics: 
     if outputs.html is not None:
         from bvverify.cli.crosscheck_html import page
 
-        write(outputs.html, page(claims, lines, summary, semantics, options))
+        write(outputs.html, page(claims, lines, summary, task))
     seconds = time.monotonic() - started
     emit(json.dumps(_as_object(lines, summary, seconds)) if as_json else "\n".join(_as_lines(lines, summary, seconds, earlier)))
     if any(str(line["reason"]).startswith(INTERNAL) for line in lines):
@@ -86,18 +89,14 @@ def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, semantics: 
     return exit_code(summary.total())
 
 
-def _questions(
-    claims: Sequence[Claim], missing: Sequence[int], semantics: str | None, options: Options, proofs: Path | None
-) -> list[Question]:
+def _questions(claims: Sequence[Claim], missing: Sequence[int], task: MakeTask, proofs: Path | None) -> list[Question]:
     """Equal questions once, each with all claims about it, in the order in which they are first asked."""
     same: dict[tuple[str | None, ...], list[int]] = {}
     for i in missing:
         raw = claims[i].instance.raw
         same.setdefault(tuple(raw.get(name) for name in (*ECHOED, "timeout", "semantics")), []).append(i)
     return [
-        Question(
-            Task(claims[numbers[0]].instance, options, semantics), tuple(claims[i] for i in numbers), tuple(i + 1 for i in numbers), proofs
-        )
+        Question(task(claims[numbers[0]].instance), tuple(claims[i] for i in numbers), tuple(i + 1 for i in numbers), proofs)
         for numbers in same.values()
     ]
 
@@ -163,7 +162,7 @@ def _as_object(lines: Sequence[Answer], summary: Summary, seconds: float) -> dic
         "claims": len(lines),
         "counts": {str(status): summary.total()[status] for status in Status},
         "seconds": round(seconds, 6),
-        "groups": [asdict(group) for group in summary.groups()],
+        "groups": [group.as_object() for group in summary.groups()],
         "lines": list(lines),
     }
 

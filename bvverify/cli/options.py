@@ -50,7 +50,7 @@ Epsilon = Annotated[str | None, typer.Option("--epsilon", metavar="R", help="Ins
 Label = Annotated[int | None, typer.Option("--label", "-l", metavar="L", help="The right class [default: the network's own answer].")]
 Semantics = Annotated[str | None, typer.Option("--semantics", metavar="PROFILE", help="Whose arithmetic [default: what the file implies].")]
 AccumulatorOption = Annotated[
-    Accumulator, typer.Option("--accumulator", help="exact: CPUs with VNNI; saturating-pairs: x86 without it (ONNX Runtime).")
+    Accumulator, typer.Option("--accumulator", help="exact: CPUs with VNNI; saturating-pairs: x86 without it (ONNX Runtime, fbgemm).")
 ]
 AllowPickle = Annotated[
     bool,

@@ -22,13 +22,18 @@ def command(
 
     It runs in the exact interpreter and in the installed runtime. Nothing in the file is believed: the model
     must have the same SHA-256, the input must lie in the box, and its outputs, computed anew, must be the
-    recorded ones and violate the property.
+    recorded ones and violate the property. One of compare runs under both readings, each in its own runtime,
+    and must part them.
 
     Example: bvverify replay witness.json
 
-    Exit codes: 10 falsified (the witness holds), 1 usage, 2 unreadable file or no witness, 6 the runtime
+    Exit codes: 10 falsified or differs (the witness holds), 1 usage, 2 unreadable file or no witness, 6 the runtime
     disagrees.
     """
-    from bvverify.cli import witness_file
+    from bvverify.cli import comparison_file, witness_file
+    from bvverify.cli.claim import Claim
 
-    return witness_file.replay_file(witness, model, as_json=json)
+    claim = Claim(witness)
+    if claim.of_comparison:
+        return comparison_file.replay_claim(claim, model, as_json=json)
+    return witness_file.replay_claim(claim, model, as_json=json)

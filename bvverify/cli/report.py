@@ -78,9 +78,10 @@ def _about_pairs(question: Question) -> str:
     network = question.network
     if saturating_pairs.assumed(network.semantics):
         return str(Reach.of(network, [q.box for q in question.queries]))
-    if network.provenance.format != "onnx" or saturating_pairs.never_matter(network):
+    if not saturating_pairs.possible(network.semantics) or saturating_pairs.never_matter(network):
         return ""
-    return "summed exactly, as CPUs with VNNI do; x86 without it may differ: --accumulator saturating-pairs"
+    feature = saturating_pairs.exact_with(network.semantics)
+    return f"summed exactly, as CPUs with {feature} do; x86 without it may differ: --accumulator saturating-pairs"
 
 
 def _pairs_object(question: Question) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from bvverify import verify
 from bvverify.compare import gates, suggest
 from bvverify.compare.answer import Answer
-from bvverify.compare.joint import Joint, differing_classes, differing_outputs, join, rejoin
+from bvverify.compare.joint import Joint, differing_classes, differing_outputs, join, output_shift, rejoin
 from bvverify.compare.parting import Parting, part
 from bvverify.errors import InternalError
 from bvverify.model.certificate import Certificate
 from bvverify.model.network import Network
 from bvverify.model.query import Box, Property, Query
 from bvverify.model.result import CheckReport, Result, StageReport, Verdict, Witness
-from bvverify.model.types import AnyArray, Int64Array, frozen_array
+from bvverify.model.types import Int64Array
 from bvverify.run import interpreter, replay
 
 _GATE_SECONDS = 20.0
@@ -91,7 +91,7 @@ def compare(
         asked.text,
         begins,
         tuple(work.reports),
-        None if end.x is None else _replayed(joint, end.x, by_class, runtimes=options.runtimes),
+        None if end.x is None else both(a, joint.b, end.x, by_class=by_class, runtimes=options.runtimes),
         None if end.x is None else part(a, joint.b, end.x),
         end.certificates,
         None if None in checks or not checks or end.answer is not Answer.EQUAL else CheckReport.total([c for c in checks if c is not None]),
@@ -220,22 +220,18 @@ def _settled(result: Result) -> _End:
     return _End(_ANSWERS[result.verdict], result.stage, result.reason, None, result.certificates)
 
 
-def _replayed(joint: Joint, x: Int64Array, by_class: bool, *, runtimes: bool) -> tuple[Witness, Witness]:
-    """The input under both readings, by the interpreter and by each reading's own runtime; a runtime that disagrees raises."""
-    one, other = (_witness(n, x, runtimes=runtimes) for n in (joint.a, joint.b))
-    if by_class and one.output.argmax() == other.output.argmax():
-        raise InternalError("a witness for two classes has one: please report this")
+def both(a: Network, b: Network, x: Int64Array, *, by_class: bool, runtimes: bool = True) -> tuple[Witness, Witness]:
+    """Input ``x`` under both readings, by the interpreter and by each reading's own runtime; a runtime that disagrees raises.
+
+    B reads the integers that A reads (``joint.aligned``). ``InternalError`` where x is no witness (``differ``).
+    """
+    if not differ(a, b, x, by_class=by_class):
+        raise InternalError(f"a witness for two {'classes' if by_class else 'outputs'} has one: please report this")
+    one, other = (replay.reading(n, x, runtimes=runtimes) for n in (a, b))
     return one, other
 
 
-def _witness(network: Network, x: Int64Array, *, runtimes: bool) -> Witness:
-    y = interpreter.run(network, x[None])
-    given: AnyArray = replay.file_input(network, x)
-    replayed = replay.runtime_replays(network, given, interpreter.declared_output(network, y)) if runtimes else ()
-    for answer in replayed:
-        if not answer.agreed:
-            raise InternalError(
-                f"{network.provenance.path}: {answer.runtime} {answer.version} disagrees with the interpreter under"
-                f" {network.semantics}: {answer.detail}"
-            )
-    return Witness(frozen_array(x, "int64"), frozen_array(y[0], "int64"), given, replayed)
+def differ(a: Network, b: Network, x: Int64Array, *, by_class: bool) -> bool:
+    """Whether A and B differ on an input: in an output, or with ``by_class`` in the first index of the largest."""
+    one, other = (interpreter.run(n, x[None]).ravel() for n in (a, b))
+    return bool(one.argmax() != other.argmax()) if by_class else bool((one - other != output_shift(a, b)).any())

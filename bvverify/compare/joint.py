@@ -56,13 +56,8 @@ class Joint:
     rule: str
 
 
-def join(a: Network, b: Network, box: Box) -> Joint:
-    """Join two readings of one file on a box; ``UnsupportedError`` where they do not read the same input.
-
-    Both read the integers of the box. How each would round a real input to them is no part of the question (``round_apart``).
-
-    ``bounds`` of the result are of A, on the box; its B is on the integers of A (``rebase``).
-    """
+def aligned(a: Network, b: Network) -> Network:
+    """B on the integers of A (``rebase``); ``UnsupportedError`` where the two read other inputs or have other numbers of outputs."""
     b = rebase(b, a)
     one, other = a.input.tensor, b.input.tensor
     path = a.provenance.path
@@ -73,6 +68,17 @@ def join(a: Network, b: Network, box: Box) -> Joint:
         )
     if a.output_tensor.size != b.output_tensor.size:
         raise UnsupportedError(f"{path}: output {a.output_tensor.name}: the two readings have different numbers of outputs")
+    return b
+
+
+def join(a: Network, b: Network, box: Box) -> Joint:
+    """Join two readings of one file on a box; ``UnsupportedError`` where they do not read the same input.
+
+    Both read the integers of the box. How each would round a real input to them is no part of the question (``round_apart``).
+
+    ``bounds`` of the result are of A, on the box; its B is on the integers of A (``rebase``).
+    """
+    b = aligned(a, b)
     bounds = interval.propagate(a, box)
     joint = rejoin(a, b, bounds, "exact integer intervals of the box")
     # By size and not by time: whoever checks a certificate has to come to the same network.
@@ -92,9 +98,8 @@ def _meaning(network: Network) -> tuple[float, int] | None:
     return None if quantiser is None else (quantiser.scale, quantiser.zero_point)
 
 
-def differing_outputs(joint: Joint) -> Property:
-    """Violated where an output of A is not the same output of B: as integers, or as the same real numbers with shifted zero points."""
-    a, b = joint.a, joint.b
+def output_shift(a: Network, b: Network) -> int:
+    """An output of A minus the same real number as an output of B; ``UnsupportedError`` where the two are on different scales."""
     one, other = a.output.dequantiser, b.output.dequantiser
     same_reals = (one is None) == (other is None) and (one is None or other is None or one.scale == other.scale)
     shift = one.zero_point - other.zero_point if one is not None and other is not None else 0
@@ -103,6 +108,13 @@ def differing_outputs(joint: Joint) -> Property:
             f"{a.provenance.path}: output {a.output_tensor.name}: {a.semantics} gives {a.output_tensor.qtype}, {b.semantics} "
             f"{b.output_tensor.qtype} of another scale; ask about the class (--class)"
         )
+    return shift
+
+
+def differing_outputs(joint: Joint) -> Property:
+    """Violated where an output of A is not the same output of B: as integers, or as the same real numbers with shifted zero points."""
+    a, b = joint.a, joint.b
+    shift = output_shift(a, b)
     n, rows = a.output_tensor.size, []
     for i in range(n):
         # y_A - y_B >= shift + 1, or <= shift - 1

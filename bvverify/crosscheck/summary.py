@@ -13,7 +13,7 @@ from bvverify.crosscheck.judge import Status
 
 @dataclass(slots=True)
 class Group:
-    """The claims on one model at one radius ("" for property files) from one source; ``seconds`` are ours, in all.
+    """The claims on one model at one radius ("" for property files) from one source; ``seconds`` are ours, each question's once.
 
     ``claimed`` counts verified, falsified and nothing; ``ours`` the verdicts of ``batch``; ``statuses`` what becomes of the claims.
     """
@@ -25,13 +25,22 @@ class Group:
     ours: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    _asked: set[tuple[Any, ...]] = field(default_factory=set)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count one judged claim."""
         self.claimed[row["claimed"]] += 1
         self.ours[row["verdict"]] += 1
         self.statuses[row["status"]] += 1
-        self.seconds += float(row["seconds"])
+        question = tuple(row.get(name) for name in ("model", "input", "label", "property", "semantics"))
+        if question not in self._asked:
+            self._asked.add(question)
+            self.seconds += float(row["seconds"])
+
+    def as_object(self) -> dict[str, Any]:
+        """As JSON data."""
+        counted = {"claimed": dict(self.claimed), "ours": dict(self.ours), "statuses": dict(self.statuses)}
+        return {"model": self.model, "radius": self.radius, "source": self.source, **counted, "seconds": round(self.seconds, 6)}
 
     @property
     def claims(self) -> int:

@@ -59,7 +59,7 @@ def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool =
 
         return load_onnx(path, content, chosen or OnnxRuntime())
     if isinstance(chosen, OnnxRuntime) and chosen.saturating_pairs:
-        raise UsageError(f"--accumulator {saturating_pairs.NAME}: {path} is no ONNX file; ONNX Runtime's CPU kernels are what it holds for")
+        raise UsageError(f"--accumulator {saturating_pairs.NAME}: {path} runs in neither ONNX Runtime nor PyTorch, whose accumulator it is")
     if suffix == ".tflite":
         if not isinstance(chosen, TfLite | CmsisNn | None):
             raise UsageError(

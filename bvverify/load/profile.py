@@ -10,6 +10,7 @@
 ``cmsis-nn``, ``cmsis-nn:single-rounding=1``  CMSIS-NN on a microcontroller, by default and with single rounding switched on
 ``pytorch-fbgemm``, ``pytorch-qnnpack``   PyTorch's eager quantised modules on either engine
 ``pytorch-fbgemm:input=1x28x28``          the same for a saved module that takes inputs of this shape, which its file does not say
+``pytorch-fbgemm, accumulator saturating-pairs``  engine fbgemm on an x86 CPU without VNNI
 ``PROFILE+rational-half-up``              the ideal twin of any: its multipliers, rounded once and exactly (``bvverify.model.ideal``)
 
 A verdict names the profile in its canonical spelling.
@@ -75,9 +76,12 @@ class PyTorch:
 
     engine: str
     input_shape: tuple[int, ...] = ()
+    saturating_pairs: bool = False
+    """Of fbgemm, whether its CPU has no VNNI."""
 
     def __str__(self) -> str:
-        return f"pytorch-{self.engine}" + (f":input={'x'.join(map(str, self.input_shape))}" if self.input_shape else "")
+        name = f"pytorch-{self.engine}" + (f":input={'x'.join(map(str, self.input_shape))}" if self.input_shape else "")
+        return f"{name}, {_ACCUMULATOR}{saturating_pairs.NAME}" if self.saturating_pairs else name
 
 
 Profile = FixedPoint | OnnxRuntime | TfLite | CmsisNn | PyTorch
@@ -108,8 +112,11 @@ def parse(text: str) -> Profile:
         return chosen
     if accumulator != saturating_pairs.NAME:
         raise UsageError(f"--semantics {text}: an accumulator is {saturating_pairs.EXACT} or {saturating_pairs.NAME}")
-    if not isinstance(chosen, OnnxRuntime):
-        raise UsageError(f"--semantics {text}: bvverify knows {saturating_pairs.NAME} of onnxruntime only, not of {profile}")
+    if not isinstance(chosen, OnnxRuntime | PyTorch) or not saturating_pairs.possible(str(chosen)):
+        raise UsageError(
+            f"--semantics {text}: {saturating_pairs.NAME} is a matter of {' and '.join(saturating_pairs.RUNTIMES)};"
+            f" {profile} sums exactly on every CPU"
+        )
     return replace(chosen, saturating_pairs=True)
 
 

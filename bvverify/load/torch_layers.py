@@ -4,9 +4,8 @@ All of it was measured against PyTorch 2.13 (``scripts/bench fidelity_torch``).
 
 * Linear and convolution: the requantisations ``fbgemm`` and ``qnnpack`` (``bvverify.model.requant``). qnnpack holds the bias as an
   integer, ``rne(fl(b * fl(1 / f32(sw * sx))))`` with the product in float64.
-* The accumulator is exact. That is assumed of fbgemm's matrix kernels: they are on CPUs with VNNI, and without it sum pairs of products
-  with int16 saturation. Its *depthwise* kernels (groups = input channels, a multiple of 8) do so on every CPU: a depthwise
-  convolution is read only where no two products can leave int16.
+* The accumulator is exact, but for fbgemm's sums in pairs (``bvverify.load.torch_pairs``). Its *depthwise* kernels (groups = input
+  channels, a multiple of 8) have them on every CPU: a depthwise convolution is read only where no two products can leave int16.
 * Elementwise operators: a table of 256 entries, read off the operator itself at the very shape and layout. One that gives
   one value for all positions is a function of one value; one that does not is refused.
 * Average pooling. qnnpack: ``rne(fl(acc * m)) + z`` with ``m = fl(s / fl(s * n))`` over n elements. fbgemm: ``rne(sum / n)`` of the raw
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bvverify.load import torch_pairs as pairs
 from bvverify.load.torch_trace import Step
 from bvverify.load.torch_values import Integers, Reader, meaning_of
 from bvverify.model.float32 import fma
@@ -46,7 +46,6 @@ from bvverify.model.staircase import Staircase
 from bvverify.model.types import AnyArray, Int64Array, frozen_array
 
 _MOST_BIAS = 1 << 30
-_INT16 = np.iinfo(np.int16)
 _PAIRS = 1 << 16
 
 
@@ -78,7 +77,7 @@ def linear(r: Reader, step: Step, *, relu: bool) -> Integers:
         weight_zero_point=w.zero_point,
         input_zero_point=x.q_zero_point(),
     )
-    return r.add(step, op, (len(w.weight),), staircase.lo)
+    return r.add(step, pairs.layer(r, step, op, operand), (len(w.weight),), staircase.lo)
 
 
 def convolution(r: Reader, step: Step, *, relu: bool) -> Integers:
@@ -92,7 +91,7 @@ def convolution(r: Reader, step: Step, *, relu: bool) -> Integers:
     window = Window(_two(w.weight.shape[2:]), _two(ops.conv2d_stride(packed)), (top, left, top, left), _two(ops.conv2d_dilation(packed)))
     groups = int(ops.conv2d_groups(packed))
     if r.engine == "fbgemm" and groups > 1 and groups == x.shape[1] and groups % 8 == 0:
-        _check_pairs(r, step, w.weight, operand)
+        pairs.check_any_two(r, step, w.weight, pairs.most_input(operand, window, x.q_zero_point()), "depthwise")
     bias, staircase = _staircase(r, step, x, w, relu)
     op = Conv2d.of(
         step.name,
@@ -105,7 +104,7 @@ def convolution(r: Reader, step: Step, *, relu: bool) -> Integers:
         weight_zero_point=w.zero_point,
         input_zero_point=x.q_zero_point(),
     )
-    return r.add(step, op, r.shape(step, step.result), staircase.lo)
+    return r.add(step, pairs.layer(r, step, op, operand), r.shape(step, step.result), staircase.lo)
 
 
 def elementwise(r: Reader, step: Step) -> Integers:
@@ -246,18 +245,6 @@ def _staircase(r: Reader, step: Step, x: torch.Tensor, w: Weights, relu: bool) -
         raise r.unsupported(step, str(error)) from error
 
 
-def _check_pairs(r: Reader, step: Step, weight: Int64Array, x: Integers) -> None:
-    """Whether the two largest products of one sign can leave int16: the kernel adds them in pairs, which ones is its own affair."""
-    taps = np.sort(weight.reshape(len(weight), -1), axis=1)[:, -2:].clip(min=0).sum(axis=1)
-    least = np.sort(weight.reshape(len(weight), -1), axis=1)[:, :2].clip(max=0).sum(axis=1)
-    if (taps * x.hi > _INT16.max).any() or (least * x.hi < _INT16.min).any():
-        raise r.unsupported(
-            step,
-            "fbgemm's depthwise kernel sums pairs of products with int16 saturation, and here a pair can leave int16;"
-            " quantise its weights to -64..63, or choose pytorch-qnnpack",
-        )
-
-
 def _of_table(r: Reader, step: Step, x: Integers, table: Int64Array, name: str, shape: tuple[int, ...], *, same: bool) -> Integers:
     every = np.arange(256)
     possible = table[x.lo : x.hi + 1]
@@ -290,9 +277,9 @@ def _add_rule(r: Reader, step: Step, a: torch.Tensor, b: torch.Tensor, lo: int) 
     ra, rb = sa / sc, sb / sc
     inner = fma(rb, np.float32(b.q_zero_point()), ra * np.float32(a.q_zero_point()))
     offset = np.float32(step.result.q_zero_point()) - np.float32(inner)
-    pairs = slice(None) if a is not b else left == right
+    together = slice(None) if a is not b else left == right
     got = np.clip(np.rint(fma(left, ra, fma(right, rb, offset))), lo, 255)
-    differ = int(((got != wanted) | (got != last))[pairs].sum())
+    differ = int(((got != wanted) | (got != last))[together].sum())
     if differ:
         raise r.unsupported(
             step,

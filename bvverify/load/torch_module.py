@@ -24,7 +24,7 @@ from bvverify.model.box import dequantise
 from bvverify.model.network import Input, Network, Output, Provenance
 from bvverify.model.ops import Transpose
 from bvverify.model.types import UINT8, AnyArray, Float32Array, Quantisation, Tensor
-from bvverify.run import interpreter, oracle_torch
+from bvverify.run import interpreter, oracle, oracle_torch
 
 _COMPARED = 24
 """Random inputs on which the network has to equal the module, tensor by tensor, before it is handed out."""
@@ -71,19 +71,39 @@ def load_object(module: torch.nn.Module, example: Any, profile: PyTorch | None) 
 
 def network_of(label: str, module: torch.nn.Module, trace: Trace, profile: PyTorch, sha256: str | None) -> Network:
     """The network that a trace of the module is, once it has been compared with the module; ``sha256`` None: of the network itself."""
-    r = Reader(label, profile.engine)
+    here = _of_this_cpu(profile)
+    try:
+        r, network = _network(label, trace, here, sha256)
+    except UnsupportedError:
+        if here == profile:
+            raise
+        here = profile
+        r, network = _network(label, trace, here, sha256)
+    _check(r, network, module, trace)
+    if here != profile:
+        _, network = _network(label, trace, profile, sha256)
+    oracle_torch.remember(network, module)
+    return network
+
+
+def _of_this_cpu(profile: PyTorch) -> PyTorch:
+    """The same with the accumulator that this CPU has: under it the module can be compared with what is read."""
+    exact = oracle.sums_exactly(str(profile))
+    return profile if exact is None else dataclasses.replace(profile, saturating_pairs=not exact)
+
+
+def _network(label: str, trace: Trace, profile: PyTorch, sha256: str | None) -> tuple[Reader, Network]:
+    """The trace read under a profile."""
+    r = Reader(label, profile.engine, saturating_pairs=profile.saturating_pairs)
     with oracle_torch.engine(profile.engine):
         output = _read(r, trace)
     assert r.quantiser is not None
     parts = (Input(r.tensors[0], tuple(trace.input.shape), r.quantiser), tuple(r.ops), tuple(r.tensors), output)
     made = Provenance(label, "torch", str(profile), sha256 or _digest(parts))
     try:
-        network = Network(*parts, made)
+        return r, Network(*parts, made)
     except ValueError as error:
         raise UnsupportedError(f"{label}: {error}") from error
-    _check(r, network, module, trace)
-    oracle_torch.remember(network, module)
-    return network
 
 
 def _read(r: Reader, trace: Trace) -> Output:

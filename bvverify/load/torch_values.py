@@ -9,6 +9,7 @@ import torch
 from bvverify.errors import UnsupportedError
 from bvverify.load.torch_trace import Step
 from bvverify.model.ops import Op
+from bvverify.model.saturating_pairs import EXCESS
 from bvverify.model.types import UINT8, Quantisation, Tensor
 
 
@@ -42,9 +43,10 @@ Value = FloatInput | Integers | Reals
 class Reader:
     """The network as far as it has been read; ``label`` names the file or the module in messages."""
 
-    def __init__(self, label: str, engine: str) -> None:
+    def __init__(self, label: str, engine: str, *, saturating_pairs: bool = False) -> None:
         self.label = label
         self.engine = engine
+        self.saturating_pairs = saturating_pairs
         self.quantiser: Quantisation | None = None
         self.tensors: list[Tensor] = []
         self.ops: list[Op] = []
@@ -82,6 +84,11 @@ class Reader:
         self.ops.append(op)
         self.tensors.append(Tensor(op.name, shape, UINT8, meaning if meaning is not None else meaning_of(step.result)))
         return Integers(len(self.ops), lo, hi)
+
+    def add_excess(self, op: Op, shape: tuple[int, ...]) -> None:
+        """An operation that makes, or passes on, the excess of pairs: nothing that the module itself has."""
+        self.ops.append(op)
+        self.tensors.append(Tensor(op.name, shape, EXCESS))
 
     def shape(self, step: Step, t: torch.Tensor) -> tuple[int, ...]:
         """The shape without the batch axis, which has to stay first and of length 1."""

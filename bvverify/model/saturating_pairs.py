@@ -8,6 +8,10 @@ change nothing). In a convolution the order is that of the window's positions, r
 padded position holds the raw zero point and takes part. A convolution with one input and one output channel a group (depthwise) is exact.
 All of this was measured on ONNX Runtime 1.32 on an emulated Haswell (``scripts/record_pairs.py``, ``tests/differential/pairs.npz``).
 
+PyTorch's engine fbgemm computes the same wherever it multiplies matrices, measured with its AVX2 and its AVX512 kernels
+(``scripts/record_pairs_torch.py``, ``tests/differential/pairs_torch.npz``). For some shapes of convolutions it has kernels of their own;
+``bvverify.load.torch_layers`` names them.
+
 A pair leaves int16 only if both weights have one sign, s: 255 * 127 and 255 * 128 fit. It is then ``p - s * e`` with the **excess**
 
     e = max(0, s * p - M),    p = x[2i]*w[2i] + x[2i+1]*w[2i+1],    M = 32767 upwards, 32768 downwards,
@@ -36,6 +40,8 @@ from bvverify.model.types import UINT8, Int64Array, QType
 
 NAME = "saturating-pairs"
 EXACT = "exact"
+RUNTIMES = ("onnxruntime", "pytorch-fbgemm")
+"""Profiles of runtimes that sum so where the CPU has no VNNI; all the others sum exactly on every CPU."""
 EXCESS = QType(15, signed=False)
 """The type of an excess; uint8 inputs fit into it as well."""
 MOST = 1 << 14
@@ -51,6 +57,16 @@ Pairs = list[tuple[int, int, int]]
 def assumed(semantics: str) -> bool:
     """Whether the name of a network's semantics says that pairs saturate."""
     return semantics.endswith(NAME)
+
+
+def possible(semantics: str) -> bool:
+    """Whether the runtime that a name of semantics begins with sums in saturating pairs on some CPU."""
+    return semantics.replace(",", ":").partition(":")[0].partition("+")[0] in RUNTIMES
+
+
+def exact_with(semantics: str) -> str:
+    """With which feature of an x86 CPU such a runtime sums exactly: fbgemm knows AVX512-VNNI alone, ONNX Runtime AVX-VNNI as well."""
+    return "AVX512-VNNI" if semantics.startswith("pytorch-fbgemm") else "VNNI"
 
 
 def expand(op: Dense | Conv2d, shape: tuple[int, ...], tensor: int) -> Parts | None:

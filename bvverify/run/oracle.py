@@ -38,19 +38,27 @@ def installed() -> dict[str, str]:
 
 def has_vnni() -> bool | None:
     """Whether this CPU multiplies uint8 by int8 without saturation (AVX-VNNI, AVX512-VNNI, or ARM); None where that is not known."""
+    return _has("avx_vnni", "avx512_vnni", "asimd")
+
+
+def sums_exactly(semantics: str) -> bool | None:
+    """Whether the runtime of a profile sums exactly on this CPU; None where that is not known."""
+    if not saturating_pairs.possible(semantics):
+        return True
+    return has_vnni() if saturating_pairs.exact_with(semantics) == "VNNI" else _has("avx512_vnni", "asimd")
+
+
+def _has(*features: str) -> bool | None:
     info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return None
-    words = set(info.read_text().split())
-    return bool({"avx_vnni", "avx512_vnni", "asimd"} & words)
+    return bool(set(features) & set(info.read_text().split())) if info.exists() else None
 
 
 def not_asked(network: Network) -> str:
-    """Why ONNX Runtime on this CPU is no oracle for the network: it sums its pairs in the other way. Empty where it is one."""
-    vnni, saturating = has_vnni(), saturating_pairs.assumed(network.semantics)
-    if vnni is None or vnni != saturating or saturating_pairs.never_matter(network):
+    """Why a runtime on this CPU is no oracle for the network: it sums its pairs in the other way. Empty where it is one."""
+    exact, saturating = sums_exactly(network.semantics), saturating_pairs.assumed(network.semantics)
+    if exact is None or exact != saturating or saturating_pairs.never_matter(network):
         return ""
-    return "this CPU has VNNI" if vnni else "this CPU has no VNNI"
+    return f"this CPU has {'' if exact else 'no '}{saturating_pairs.exact_with(network.semantics)}"
 
 
 def ask(network: Network, given: AnyArray) -> AnyArray:

@@ -24,6 +24,8 @@ _RESOLVERS = {
     "tflite-optimised": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
     "tflite-xnnpack": "AUTO",
 }
+PROFILES = tuple(_RESOLVERS)
+"""The profiles that LiteRT has a mode for."""
 
 
 def version() -> str | None:

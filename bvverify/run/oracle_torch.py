@@ -19,6 +19,7 @@ from bvverify.errors import UnsupportedError
 from bvverify.model.network import Network
 from bvverify.model.result import Replay
 from bvverify.model.types import AnyArray
+from bvverify.run.oracle import held_against, not_asked
 
 _MOST = 16
 _modules: OrderedDict[tuple[str, str], Any] = OrderedDict()
@@ -50,7 +51,7 @@ def engine(name: str) -> Iterator[None]:
 
 def engine_of(semantics: str) -> str:
     """The engine that a profile's name stands for."""
-    return semantics.partition(":")[0].removeprefix("pytorch-")
+    return semantics.replace(",", ":").partition(":")[0].removeprefix("pytorch-")
 
 
 def remember(network: Network, module: Any) -> None:
@@ -86,16 +87,8 @@ def replay(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Repla
     """What PyTorch makes of one input (the file's shape, batch axis included), held against ``declared`` (1, ...)."""
     if module_of(network) is None:
         return ()
-    from bvverify.run.oracle import has_vnni
-
-    version, shape = metadata.version("torch"), network.input.file_shape
-    answer = ask(network, given.reshape(1, *shape[1:]))
-    vnni = {True: "a CPU with VNNI", False: "a CPU without VNNI", None: "an unknown CPU"}[has_vnni()]
-    runtime = f"pytorch ({engine_of(network.semantics)})"
-    if declared.size != answer.size:
-        return (Replay(runtime, version, False, f"outputs of shape {answer.shape}, not {declared.shape}"),)
-    expected = declared.reshape(answer.shape)
-    if np.array_equal(expected, answer):
-        return (Replay(runtime, version, True, f"{answer.size} outputs equal, on {vnni}"),)
-    first = int((expected.ravel() != answer.ravel()).argmax())
-    return (Replay(runtime, version, False, f"output {first} is {answer.ravel()[first]!s}, not {expected.ravel()[first]!s}, on {vnni}"),)
+    version, shape, runtime = metadata.version("torch"), network.input.file_shape, f"pytorch ({engine_of(network.semantics)})"
+    why = not_asked(network)
+    if why:
+        return (Replay(runtime, version, None, f"not asked: {why}"),)
+    return (held_against(runtime, version, ask(network, given.reshape(1, *shape[1:])), declared),)

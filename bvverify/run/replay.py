@@ -37,13 +37,22 @@ def witness(query: Query, x: Int64Array, *, runtimes: bool = True) -> Witness:
         raise InternalError(f"a witness for {query.property.text!r} leaves the box: please report this")
     if not violates(query, x[None])[0]:
         raise InternalError(f"a witness for {query.property.text!r} does not replay in the interpreter: please report this")
-    y = interpreter.run(query.network, x[None])
-    given = file_input(query.network, x)
-    replayed = runtime_replays(query.network, given, interpreter.declared_output(query.network, y)) if runtimes else ()
+    return reading(query.network, x, runtimes=runtimes)
+
+
+def reading(network: Network, x: Int64Array, *, runtimes: bool = True) -> Witness:
+    """What one network makes of input ``x`` (the input tensor's shape): by the interpreter, and with ``runtimes`` by its own runtime.
+
+    ``InternalError`` names the first output on which a runtime that was asked disagrees.
+    """
+    y = interpreter.run(network, x[None])
+    given = file_input(network, x)
+    replayed = runtime_replays(network, given, interpreter.declared_output(network, y)) if runtimes else ()
     for replay in replayed:
         if replay.agreed is False:
             raise InternalError(
-                f"{query.network.provenance.path}: {replay.runtime} {replay.version} disagrees with the interpreter: {replay.detail}"
+                f"{network.provenance.path}: {replay.runtime} {replay.version} disagrees with the interpreter under"
+                f" {network.semantics}: {replay.detail}"
             )
     return Witness(frozen_array(x, np.int64), frozen_array(y[0], np.int64), given, replayed)
 

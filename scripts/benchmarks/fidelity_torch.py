@@ -1,14 +1,16 @@
-"""`run` against PyTorch's eager quantised modules, per engine: single layers at the edges of their arithmetic, and whole modules.
+"""`run` against PyTorch's engines: accumulators at steps, single layers at the edges of their arithmetic, and whole modules.
 
-usage: scripts/bench fidelity_torch [--layers N] [--modules N] [--inputs N]
+usage: scripts/bench fidelity_torch [--layers N] [--modules N] [--inputs N] [--accumulators N] [--only ENGINE]
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections import Counter
 
+import _requantisations
 import numpy as np
 import torch
 import torch_modules as tm
@@ -47,11 +49,16 @@ def made(kind: str, engine: str, seed: int) -> tuple[Network, tuple[int, ...]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=150, help="of each kind")
-    parser.add_argument("--modules", type=int, default=40, help="of each kind")
+    parser.add_argument("--modules", type=int, default=60, help="of each kind")
     parser.add_argument("--inputs", type=int, default=100)
+    parser.add_argument("--accumulators", type=int, default=1_000_000, help="for each requantisation")
+    parser.add_argument("--only", choices=tm.ENGINES, help="one engine")
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
     print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
-    for engine in tm.ENGINES:
+    engines = [args.only] if args.only else list(tm.ENGINES)
+    _requantisations.pytorch(engines, args.accumulators)
+    for engine in engines:
         for kind in (*LAYERS, *MODULES):
             started, outputs, wrong, refused = time.time(), 0, 0, Counter()
             number = args.layers if kind in LAYERS else args.modules

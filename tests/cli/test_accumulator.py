@@ -78,6 +78,14 @@ def test_the_runtime_of_another_cpu_is_not_asked(cli, vnni, tmp_path, mlp, image
     assert oracle.not_asked(network) == oracle.not_asked(load(BRIGHT, SEMANTICS)) == ""
 
 
+def test_both_accumulators_can_be_compared_on_either_cpu(cli, vnni):
+    vnni(True)
+    outcome = cli("compare", BRIGHT, "--against", SEMANTICS, "--class", "--input", f"{IMAGES}::2", "--radius", 2)
+    assert (outcome.code, outcome.first, outcome.err) == (10, "differs", "")
+    assert "agrees" in outcome.out.partition("replayed A")[2].partition("\n")[0]
+    assert "not asked: this CPU has VNNI" in outcome.out.partition("replayed B")[2]
+
+
 def test_a_certificate_names_the_accumulator(cli, tmp_path):
     proof, question = tmp_path / "p.bvcert", ("--input", f"{IMAGES}::0", "--radius", 1)
     assert cli("robust", BRIGHT, *question, *PAIRS, "--certificate", proof).first == "verified"
@@ -167,7 +175,7 @@ def test_random_onnx_files(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--semantics", "tflite-xnnpack", *PAIRS), "of onnxruntime only"),
+        (("--semantics", "tflite-xnnpack", *PAIRS), "tflite-xnnpack sums exactly on every CPU"),
         (("--semantics", "onnxruntime, accumulator int7"), "exact or saturating-pairs"),
     ],
 )

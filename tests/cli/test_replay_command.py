@@ -112,3 +112,61 @@ def test_a_missing_file_is_named(cli, tmp_path):
     outcome = cli("replay", tmp_path / "none.json")
     assert outcome.code == 2
     assert "none.json" in outcome.err
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory):
+    path = tmp_path_factory.mktemp("compare") / "w.json"
+    modes = ["--semantics", "tflite-reference", "--against", "tflite-optimised", "--class", "--witness", str(path)]
+    assert main(["compare", str(examples.path(examples.TFLITE)), *modes]) == 10
+    return path
+
+
+def test_a_comparison_replays_under_both_readings(cli, parted):
+    outcome = cli("replay", parted)
+    assert (outcome.code, outcome.first) == (10, "differs")
+    for mode in ("A", "B"):
+        assert "agrees" in outcome.out.partition(f"replayed {mode}")[2].partition("\n")[0]
+    answer, recorded = json.loads(cli("replay", parted, "--json").out), json.loads(parted.read_text())
+    assert answer["witness"] == recorded["witness"]
+    assert answer["parting"] == recorded["parting"]
+    assert [r["runtime"] for s in "ab" for r in answer["witness"][s]["replays"]] == ["litert (reference)", "litert (optimised)"]
+
+
+def test_what_compare_prints_replays(cli, cnn, images, tmp_path):
+    printed = tmp_path / "answer.json"
+    printed.write_text(cli("compare", cnn, "--against", "rational", "--input", f"{images}::5", "--radius", 1, "--json").out)
+    outcome = cli("replay", printed)
+    assert (outcome.code, outcome.first) == (10, "differs")
+    assert "below the tie 161.5: becomes 162" in outcome.out
+    printed.write_text(cli("compare", cnn, "--against", "rational", "--layer", "layer1_node", "--json").out)
+    assert "what one layer reads" in cli("replay", printed).err
+
+
+def _leave(data):
+    data["witness"]["box"]["hi"][3] = data["witness"]["input"][3] - 1
+    data["witness"]["box"]["lo"][3] = data["witness"]["input"][3] - 1
+
+
+def _same(data):
+    data["witness"]["input"] = data["witness"]["box"]["lo"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_leave, "leaves the box at element 3"),
+        (_same, "computes the same class under tflite-reference and tflite-optimised"),
+        (lambda d: d["witness"]["b"]["output"].__setitem__(0, d["witness"]["b"]["output"][0] - 1), "witness.b.output is not"),
+        (lambda d: d["witness"].pop("a"), "witness.a is missing"),
+        (lambda d: d["witness"].pop("box"), "witness.box is missing"),
+        (lambda d: d.__setitem__("against", 3), "against are missing"),
+        (lambda d: d["model"].__setitem__("sha256", "0" * 64), "another model"),
+        (lambda d: d["asked"].pop("class"), "asked.class"),
+        (lambda d: d.pop("asked"), "asked is missing"),
+    ],
+)
+def test_a_comparison_that_lies_is_found_out(cli, parted, tmp_path, change, words):
+    outcome = cli("replay", _edit(parted, tmp_path, change))
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert words in outcome.err

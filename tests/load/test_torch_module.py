@@ -126,6 +126,27 @@ def test_an_addition_of_two_roundings_is_refused_and_one_of_one_is_read():
         bvverify.load(Sum(3), torch.zeros(1, 5), "pytorch-fbgemm")
 
 
+def test_a_depthwise_kernel_reads_the_zero_point_in_its_padding_even_where_a_clamp_leaves_it_out():
+    """Two inputs of at most 101 by weights of 100 fit into int16; two padded ones of 200 do not."""
+    with tm.engine("fbgemm"):
+        weight = torch._make_per_tensor_quantized_tensor(torch.full((8, 1, 3, 3), 100, dtype=torch.int8), 0.01, 0)
+        packed = [torch.ops.quantized.conv2d_prepack(weight, None, [1, 1], [pad] * 2, [1, 1], 8) for pad in (0, 1)]
+
+    class Whole(nn.Module):
+        def __init__(self, packed):
+            super().__init__()
+            self.packed = packed
+
+        def forward(self, x):
+            q = torch.quantize_per_tensor(x, 0.1, 200, torch.quint8)
+            clamped = nn.functional.hardtanh(q, -20.0, -9.9)
+            return torch.ops.quantized.conv2d(clamped, self.packed, 1.0, 9).dequantize()
+
+    bvverify.load(Whole(packed[0]), torch.zeros(1, 8, 5, 5), "pytorch-fbgemm")
+    with pytest.raises(UnsupportedError, match="depthwise kernel sums pairs"):
+        bvverify.load(Whole(packed[1]), torch.zeros(1, 8, 5, 5), "pytorch-fbgemm")
+
+
 def test_a_depthwise_kernel_that_can_saturate_is_refused_and_another_is_read():
     rng = np.random.default_rng(0)
     for limit, refused in ((64, False), (128, True)):
