@@ -25,6 +25,7 @@ from bvverify.explain.neuron import Run, calculate
 from bvverify.load.claims import Claim
 from bvverify.load.instances import Instance
 from bvverify.model.network import Network
+from bvverify.model.ops import Concat, Reshape, Transpose
 from bvverify.model.query import Query
 from bvverify.model.types import AnyArray, Int64Array
 from bvverify.run import replay
@@ -33,7 +34,8 @@ _OPENED = (Status.REFUTED, Status.NOT_REPLAYED, Status.ERROR)
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif } body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums } th, td { padding: .15rem .7rem; text-align: right }
-th { border-bottom: 1px solid; font-weight: 600 } td.text, th.text { text-align: left } .scroll { overflow-x: auto }
+th { border-bottom: 1px solid; font-weight: 600 } td.text, th.text { text-align: left }
+th, td.name { white-space: nowrap } .scroll { overflow-x: auto }
 details { border-top: 1px solid #8886; padding: .35rem 0 } details details { margin-left: 1.2rem } summary { cursor: pointer }
 figure { display: inline-block; margin: .5rem 1rem .5rem 0 } figcaption { font-size: .85rem }
 img { width: 168px; image-rendering: pixelated; border: 1px solid #8886 } pre { overflow-x: auto; font-size: .85rem }
@@ -61,16 +63,14 @@ def page(claims: Sequence[Claim], lines: Sequence[Mapping[str, Any]], summary: S
 
 
 def _table(summary: Summary) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        made = "".join(
-            f"<{tag}{' class=text' if name in ('model', 'source') else ''}>{html.escape(cell)}</{tag}>"
-            for name, cell in zip(crosscheck_table.HEADER, cells, strict=True)
-        )
-        return f"<tr>{made}</tr>"
+    header, *rows = crosscheck_table.rows(summary)
+    left = [" class=text" if name in crosscheck_table.LEFT else "" for name in header]
 
-    rows = [row(crosscheck_table.cells(group), "td") for group in summary.groups()]
-    note = "<p>claimed and ours: robust/non-robust. Seconds are ours, for the questions that were asked.</p>"
-    return f'<div class="scroll"><table>{row(crosscheck_table.HEADER, "th")}{"".join(rows)}</table></div>{note}'
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}{side}>{html.escape(cell)}</{tag}>" for side, cell in zip(left, cells, strict=True)) + "</tr>"
+
+    note = "<p>claimed and ours: robust/non-robust. Seconds are ours, each question's once.</p>"
+    return f'<div class="scroll"><table>{row(header, "th")}{"".join(row(cells, "td") for cells in rows)}</table></div>{note}'
 
 
 def _entry(line: Mapping[str, Any], task: Task) -> str:
@@ -100,7 +100,7 @@ def _facts(line: Mapping[str, Any], instance: Instance) -> str:
         "proof": " ".join(line.get("proof") or ()),
         "again": _command(line, instance),
     }
-    rows = [f"<tr><td class=text>{k}</td><td class=text>{html.escape(str(v))}</td></tr>" for k, v in facts.items() if v]
+    rows = [f"<tr><td class='text name'>{k}</td><td class=text>{html.escape(str(v))}</td></tr>" for k, v in facts.items() if v]
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
@@ -150,6 +150,8 @@ def _told(network: Network, one: Run, other: Run) -> list[tuple[int, tuple[int, 
     last = network.output.tensor
     told = []
     for index in range(1, last):
+        if isinstance(network.ops[index - 1], Reshape | Transpose | Concat):
+            continue  # numbers are moved, none is computed
         moved = np.abs(other.tensors[index] - one.tensors[index])
         told.append((index, int(moved.argmax())))
     told += [(last, i) for i in dict.fromkeys(int(run.output.argmax()) for run in (one, other))]

@@ -24,6 +24,9 @@ _WORDS = {
 }
 HEADER = ("model", "radius", "source", "claimed", "ours", *_WORDS.values(), "seconds")
 
+LEFT = ("model", "source")
+"""Columns of text; the others are numbers."""
+
 
 def cells(group: Group) -> tuple[str, ...]:
     """A group as the cells of its line; ``claimed`` and ``ours`` count robust/non-robust."""
@@ -39,15 +42,20 @@ def cells(group: Group) -> tuple[str, ...]:
     )
 
 
+def rows(summary: Summary) -> list[tuple[str, ...]]:
+    """The header and a row for each group; a column that is empty throughout is left out."""
+    whole = [HEADER, *(cells(group) for group in summary.groups())]
+    kept = [i for i in range(len(HEADER)) if any(row[i] for row in whole[1:])]
+    return [tuple(row[i] for i in kept) for row in whole]
+
+
 def lines(summary: Summary) -> list[str]:
-    """The table as text; a column that is empty throughout is left out."""
-    rows = [HEADER, *(cells(group) for group in summary.groups())]
-    kept = [i for i in range(len(HEADER)) if any(row[i] for row in rows[1:])]
-    widths = [max(len(row[i]) for row in rows) for i in kept]
-    left = {"model", "source"}
+    """The table as text."""
+    made = rows(summary)
+    widths = [max(map(len, column)) for column in zip(*made, strict=True)]
     return [
-        "  ".join(f"{row[i]:<{w}}" if HEADER[i] in left else f"{row[i]:>{w}}" for i, w in zip(kept, widths, strict=True)).rstrip()
-        for row in rows
+        "  ".join(f"{cell:<{w}}" if name in LEFT else f"{cell:>{w}}" for name, cell, w in zip(made[0], row, widths, strict=True)).rstrip()
+        for row in made
     ]
 
 
@@ -72,7 +80,7 @@ def _table(summary: Summary, total: int) -> Table:
     done = sum(group.claims for group in groups)
     table = Table(title=f"{done} of {total} claims", title_justify="left")
     for name in HEADER:
-        table.add_column(name, justify="left" if name in ("model", "source") else "right")
+        table.add_column(name, justify="left" if name in LEFT else "right")
     for group in groups:
         refuted = group.statuses[Status.REFUTED]
         table.add_row(
