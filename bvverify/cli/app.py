@@ -24,6 +24,7 @@ from bvverify.cli import (
     exercise,
     explain,
     export,
+    html,
     replay,
     robust,
     run,
@@ -81,7 +82,25 @@ def _bvverify(
     """Options before the command."""
 
 
-for _module in (verify, robust, attack, compare, run, trace, explain, check, replay, export, batch, crosscheck, exercise, doctor, demo):
+_COMMANDS = (
+    verify,
+    robust,
+    attack,
+    compare,
+    run,
+    trace,
+    explain,
+    check,
+    replay,
+    html,
+    export,
+    batch,
+    crosscheck,
+    exercise,
+    doctor,
+    demo,
+)
+for _module in _COMMANDS:
     app.command(_module.NAME, help=_paragraphs(_module.command.__doc__ or ""))(_module.command)
 
 

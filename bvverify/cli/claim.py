@@ -20,22 +20,28 @@ _COEFFICIENT = (1 << 31) - 1
 
 
 class Claim:
-    """The contents of a witness file; every reader raises ``InputError`` with the field that is wrong."""
+    """The contents of a result file, as ``command`` takes it; every reader raises ``InputError`` with the field that is wrong."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, command: str) -> None:
         self.path = path
         try:
             data = json.loads(path.read_bytes())
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: is no JSON file ({error}); replay takes what --json printed or --witness FILE.json saved") from error
+            raise InputError(
+                f"{path}: is no JSON file ({error}); {command} takes what --json printed or --witness FILE.json saved"
+            ) from error
         self.data = self.mapping(data, "the file")
         if self.data.get("schema_version") != SCHEMA_VERSION:
             raise InputError(f"{path}: schema_version is {self.data.get('schema_version')!r}; this bvverify reads {SCHEMA_VERSION}")
+
+    @property
+    def witness(self) -> dict[str, Any]:
+        """The recorded witness."""
         if self.data.get("witness") is None:
-            raise InputError(f"{path}: holds no witness (its verdict is {self.data.get('verdict')!r})")
-        self.witness = self.mapping(self.data["witness"], "witness")
+            raise InputError(f"{self.path}: holds no witness (its verdict is {self.data.get('verdict')!r})")
+        return self.mapping(self.data["witness"], "witness")
 
     @property
     def of_comparison(self) -> bool:
@@ -51,7 +57,7 @@ class Claim:
         network = load(model or Path(where), semantics)
         if network.provenance.sha256 != sha256:
             raise InputError(
-                f"{self.path}: a witness for another model: it names sha256 {sha256[:16]}, "
+                f"{self.path}: is about another model: it names sha256 {sha256[:16]}, "
                 f"{network.provenance.path} has {network.provenance.sha256[:16]}"
             )
         return network

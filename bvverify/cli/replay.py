@@ -33,7 +33,7 @@ def command(
     from bvverify.cli import comparison_file, witness_file
     from bvverify.cli.claim import Claim
 
-    claim = Claim(witness)
+    claim = Claim(witness, "replay")
     if claim.of_comparison:
         return comparison_file.replay_claim(claim, model, as_json=json)
     return witness_file.replay_claim(claim, model, as_json=json)

@@ -15,13 +15,24 @@ from bvverify.errors import InputError
 from bvverify.model.network import Network
 from bvverify.model.query import Linear, Property, Query
 from bvverify.model.result import Witness
-from bvverify.model.types import frozen_array
+from bvverify.model.types import Int64Array, frozen_array
 from bvverify.run import interpreter, replay
 
 
 def replay_claim(claim: Claim, model: Path | None, *, as_json: bool) -> int:
     """Replay the witness of a property, print the outcome, and return the exit code."""
     network = claim.network(model)
+    query, x = replayed(claim, network)
+    witness = replay.witness(query, x)
+    if as_json:
+        emit(json.dumps(_as_object(network, query, witness)))
+    else:
+        emit("\n".join(_as_lines(claim.path, network, query, witness)))
+    return 10
+
+
+def replayed(claim: Claim, network: Network) -> tuple[Query, Int64Array]:
+    """The question and the input, which the interpreter has run again: it lies in the box and violates the property."""
     box, x = claim.input(network)
     nominal, shape = claim.witness.get("nominal"), network.input.tensor.shape
     around = None if nominal is None else claim.integers(nominal, "witness.nominal", network.input.tensor.size).reshape(shape)
@@ -31,12 +42,7 @@ def replay_claim(claim: Claim, model: Path | None, *, as_json: bool) -> int:
         raise InputError(f"{claim.path}: no witness: the outputs that the interpreter computes do not violate the property")
     if not np.array_equal(interpreter.run(network, x[None]).ravel(), y):
         raise InputError(f"{claim.path}: the recorded outputs are not what the interpreter computes for the recorded input")
-    witness = replay.witness(query, x)
-    if as_json:
-        emit(json.dumps(_as_object(network, query, witness)))
-    else:
-        emit("\n".join(_as_lines(claim.path, network, query, witness)))
-    return 10
+    return query, x
 
 
 def _property(claim: Claim, network: Network) -> Property:
