@@ -95,12 +95,12 @@ def _pool(jobs: int) -> Executor:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """One thread a worker: the rows are the parallelism. On an interrupt the workers are ended at once."""
+    """One thread a worker: the rows are the parallelism. Workers are ended at once on an interrupt, and when nobody takes their answers."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         for process in multiprocessing.active_children():
             process.terminate()
         raise

@@ -20,13 +20,19 @@ def command(
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="The same as a table.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="One page, in which each refutation can be opened.")] = None,
     proofs: Annotated[
-        Path | None, typer.Option("--proofs", metavar="DIR", help="A folder for the witness or certificate of each refutation.")
+        Path | None,
+        typer.Option(
+            "--proofs", metavar="DIR", help="A folder for the proof of each refutation of this run: for replay, check, explain, report."
+        ),
     ] = None,
     instances: Annotated[
         Path | None, typer.Option("--instances", metavar="FILE", help="Of VNN-COMP's results.csv: the instances.csv that it answers.")
     ] = None,
     counterexamples: Annotated[
-        Path | None, typer.Option("--counterexamples", metavar="DIR", help="... and its counterexample files [default: beside it].")
+        Path | None,
+        typer.Option(
+            "--counterexamples", metavar="DIR", help="Of VNN-COMP: the folder of counterexample files [default: that of results.csv]."
+        ),
     ] = None,
     benchmarks: Annotated[
         Path | None, typer.Option("--benchmarks", metavar="DIR", help="Of a published table: nets/ and images/ [default: its ../].")
@@ -47,8 +53,8 @@ def command(
 
     The columns of CLAIMS.csv are those of batch and claim (robust, non-robust, verified, falsified, unknown or
     empty), optionally claimed_witness, claimed_seconds and source. A claimed witness is a list of integers, a file
-    of one (.json), a counterexample of VNN-COMP, an integer program's solution (.sol, with the input in x_0,
-    x_1, ...), or an array as --input takes it. VNN-COMP's results.csv, and the published tables of AAAI-21
+    of one (.json), a counterexample of VNN-COMP, an integer program's solution (.sol; x_0, x_1 and
+    so on are the input), or an array as --input takes it. VNN-COMP's results.csv, and the published tables of AAAI-21
     and QVIP, are read as well.
 
     Each claim is

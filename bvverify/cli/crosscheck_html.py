@@ -12,6 +12,7 @@ import io
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,9 @@ def _table(summary: Summary) -> str:
 def _entry(line: Mapping[str, Any], task: Task) -> str:
     asked = f"row {line['row']}: {crosscheck_run.question(line)}"
     inner = [f"<p>{html.escape(crosscheck_run.grounds(line))}</p>", _facts(line, task.instance)]
-    shown = line["witness"] if line["witness"] is not None else (line.get("claimed_witness_check") or {}).get("input")
-    if shown is not None and line["status"] != Status.ERROR:
-        name = "the witness" if line["witness"] is not None else "the claimed input"
+    if line["status"] != Status.ERROR:
         try:
-            inner += _seen(batch_row.ask(task), shown, name)
+            inner += _seen(batch_row.ask(task), line)
         except BvverifyError as error:
             inner.append(f"<p>It cannot be shown: {html.escape(str(error))}</p>")
     return f"<details><summary><mark>{html.escape(line['status'])}</mark> {html.escape(asked)}</summary>\n{''.join(inner)}</details>"
@@ -114,51 +113,79 @@ def _command(line: Mapping[str, Any], instance: Instance) -> str:
     return shlex.join(["bvverify", *words, *(["--semantics", line["semantics"]] if line["semantics"] else [])])
 
 
-def _seen(queries: Sequence[Query], flat: Sequence[int], name: str) -> Iterator[str]:
-    """The input beside the clean one, the outputs of both, and where the difference comes from."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shown:
+    """An input (the input tensor's shape) with its name, and its run."""
+
+    name: str
+    x: Int64Array
+    run: Run
+
+
+def _seen(queries: Sequence[Query], line: Mapping[str, Any]) -> Iterator[str]:
+    """The clean input, the claimed one and the witness beside each other, their outputs, and how those come about."""
     network, query = queries[0].network, queries[0]
-    tensor = network.input.tensor
-    x = np.array(flat, np.int64).reshape(tensor.shape)
-    if x.size and (x.min() < tensor.qtype.lo or x.max() > tensor.qtype.hi):
-        return
     clean = query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1
-    moved = np.abs(x - clean)
-    before = "the clean input" if query.nominal is not None else "the middle of the box"
-    yield f"<p>{np.count_nonzero(moved)} of {moved.size} values differ from {before}, by up to {int(moved.max())}.</p>"
-    for title, picture in ((before, _grey(clean, query)), (name, _grey(x, query)), ("difference", _change(x - clean))):
-        if picture is not None:
-            yield f'<figure><img alt="{title}" src="{_png(picture)}"><figcaption>{title}</figcaption></figure>'
-    one, other = (Run.of(network, replay.file_input(network, v)) for v in (clean, x))
-    yield _outputs(one, other, query, before, name)
-    for title, run in ((before, one), (name, other)):
-        yield f"<details><summary>trace of {title}</summary>{''.join(_trace(network, run, _told(network, one, other)))}</details>"
+    inputs = {"the clean input" if query.nominal is not None else "the middle of the box": clean}
+    claimed, witness = (line.get("claimed_witness_check") or {}).get("input"), line["witness"]
+    if claimed is not None:
+        inputs["the claimed input"] = np.array(claimed, np.int64).reshape(clean.shape)
+    if witness is not None and witness != claimed:
+        inputs["the witness"] = np.array(witness, np.int64).reshape(clean.shape)
+    qtype = network.input.tensor.qtype
+    shown = [
+        _Shown(name, x, Run.of(network, replay.file_input(network, x)))
+        for name, x in inputs.items()
+        if qtype.lo <= x.min() and x.max() <= qtype.hi  # the device has no other inputs
+    ]
+    yield from _pictures(shown, query)
+    yield _outputs(shown, query)
+    told = _told(network, shown)
+    for one in shown:
+        yield f"<details><summary>trace of {one.name}</summary>{''.join(_trace(one.run, told))}</details>"
 
 
-def _outputs(one: Run, other: Run, query: Query, before: str, name: str) -> str:
-    classes = [int(run.output.argmax()) for run in (one, other)]
-    head = "".join(f"<th>{i}</th>" for i in range(one.output.size))
+def _pictures(shown: Sequence[_Shown], query: Query) -> Iterator[str]:
+    clean = shown[0]
+    for one in shown:
+        moved = np.abs(one.x - clean.x)
+        about = f": {np.count_nonzero(moved)} of {moved.size} values differ, by up to {int(moved.max())}" if one is not clean else ""
+        pictures = [(f"{one.name}{about}", _grey(one.x, query))]
+        if one is not clean:
+            pictures.append((f"{one.name}, difference (red: more, blue: less)", _change(one.x - clean.x)))
+        for title, picture in pictures:
+            if picture is not None:
+                yield f'<figure><img alt="" src="{_png(picture)}"><figcaption>{title}</figcaption></figure>'
+            elif about:
+                yield f"<p>{title}.</p>"
+
+
+def _outputs(shown: Sequence[_Shown], query: Query) -> str:
+    """What is asked, and a row of outputs for each input, the largest marked."""
+    head = "".join(f"<th>{i}</th>" for i in range(shown[0].run.output.size))
     rows = []
-    for title, run, winner in zip((before, name), (one, other), classes, strict=True):
-        cells = "".join(f"<td><b>{v}</b></td>" if i == winner else f"<td>{v}</td>" for i, v in enumerate(run.output))
-        rows.append(f"<tr><td class=text>{title}: class {winner}</td>{cells}</tr>")
-    asked = f"<p>{html.escape(query.property.text)}</p>"
+    for one in shown:
+        winner = int(one.run.output.argmax())
+        cells = "".join(f"<td><b>{v}</b></td>" if i == winner else f"<td>{v}</td>" for i, v in enumerate(one.run.output))
+        rows.append(f"<tr><td class='text name'>{one.name}: class {winner}</td>{cells}</tr>")
+    asked = f"<p>Asked: {html.escape(query.property.text)}.</p>"
     return f'{asked}<div class="scroll"><table><tr><th class=text>outputs</th>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def _told(network: Network, one: Run, other: Run) -> list[tuple[int, tuple[int, ...]]]:
-    """The neurons whose calculations are shown: of each layer the one that moves furthest, and both winners of the output."""
+def _told(network: Network, shown: Sequence[_Shown]) -> list[tuple[int, tuple[int, ...]]]:
+    """The neurons whose calculations are shown: of each layer the one that moves furthest, and the winners of the output."""
     last = network.output.tensor
     told = []
     for index in range(1, last):
         if isinstance(network.ops[index - 1], Reshape | Transpose | Concat):
             continue  # numbers are moved, none is computed
-        moved = np.abs(other.tensors[index] - one.tensors[index])
+        moved = np.abs(shown[-1].run.tensors[index] - shown[0].run.tensors[index])
         told.append((index, int(moved.argmax())))
-    told += [(last, i) for i in dict.fromkeys(int(run.output.argmax()) for run in (one, other))]
+    told += [(last, i) for i in dict.fromkeys(int(one.run.output.argmax()) for one in shown)]
     return [(index, tuple(int(i) for i in np.unravel_index(at, network.tensors[index].shape))) for index, at in told]
 
 
-def _trace(network: Network, run: Run, told: Sequence[tuple[int, tuple[int, ...]]]) -> Iterator[str]:
+def _trace(run: Run, told: Sequence[tuple[int, tuple[int, ...]]]) -> Iterator[str]:
     for index, element in told:
         lines = trace_text.calculation(calculate(run, index, element), trace_text.Ink(False))
         yield f"<pre>{html.escape(chr(10).join(lines))}</pre>"

@@ -1,8 +1,8 @@
 """Published verdicts of AAAI-21 and QVIP against exact ones: claimed, ours, confirmed, refuted, decided here only, seconds.
 
 usage: scripts/bench crosscheck [BLOCK ...] [--timeout S] [--jobs J] [--output FOLDER]
-BLOCK is aaai21, qvip_table3, NETWORK or NETWORK:RADIUS of QVIP's table 3 (P1-8, P3-8:20, ...); without one, everything. --output keeps the lines (a second
-run goes on from them) and a page for each table.
+BLOCK is aaai21, qvip_table3, NETWORK or NETWORK:RADIUS of QVIP's table 3 (P1-8, P3-8:20, ...); without one, everything. --output keeps
+the lines (a second run goes on from them) and a page for each table.
 
 "wrong" is how many published robust verdicts of a block must be wrong in whatever order its rows stand: more are published than samples of
 the block are left that were not falsified here. It counts where rows do not fit their sample numbers (P1-6 and P3).

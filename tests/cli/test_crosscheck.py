@@ -114,11 +114,14 @@ def test_every_refutation_can_be_opened_on_the_page(folder, lines):
     page = (folder / "judged.html").read_text()
     opened = [line for line in lines if line["status"] in ("refuted", "witness does not replay", "error")]
     assert page.count("<details><summary><mark>") == len(opened)
-    # A trace of the clean input and of the other one, wherever there is one to show.
-    shown = [line for line in opened if line["witness"] is not None]
-    assert page.count("<summary>trace of ") == 2 * len(shown)
+    # A picture and a trace of the clean input, of our witness, and of a claimed one that is another, each difference beside it.
+    told = [line for line in opened if line["status"] != "error"]
+    ours = sum(line["witness"] is not None for line in told)
+    claimed = sum(line["claimed_witness_check"] is not None and line["claimed_witness_check"]["input"] is not None for line in told)
+    assert (len(told), ours, claimed) == (6, 5, 2)
+    assert page.count("<summary>trace of ") == len(told) + ours + claimed
+    assert page.count("data:image/png;base64,") == len(told) + 2 * (ours + claimed)
     assert f"layer1_node[{lines[0]['class']}] = {max(lines[0]['outputs'])} " in page
-    assert page.count("data:image/png;base64,") == 3 * len(shown)
     assert "&lt;by hand&gt;" in page
     assert "<by hand>" not in page
     assert not re.search(r"https?://|<script|<link", page)
