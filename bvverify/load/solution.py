@@ -59,8 +59,10 @@ def _highs(path: Path, lines: list[str]) -> Solution:
     if lines[0].lower() == "columns":
         raise InputError(f"{path}: is HiGHS's printed table; write the solution with write_solution_style 0")
     status = next((line for line in lines[1:] if line), "").lower()
+    primal = lines[lines.index("# Primal solution values") + 1 :][:1] if "# Primal solution values" in lines else []
     begin = next((i for i, line in enumerate(lines) if line.startswith("# Columns")), None)
-    if begin is None:
+    # The values of a point that is not feasible may be listed, too.
+    if begin is None or primal != ["Feasible"]:
         return Solution("unsat" if status == "infeasible" else "unknown")
     end = next((i for i in range(begin + 1, len(lines)) if not lines[i] or lines[i].startswith("#")), len(lines))
     return Solution("sat", _inputs(path, lines[begin + 1 : end]))
@@ -70,13 +72,14 @@ def _inputs(path: Path, lines: list[str]) -> dict[int, Fraction]:
     values: dict[int, Fraction] = {}
     for line in lines:
         words = line.split()
-        if len(words) < 2 or _VALUE.fullmatch(words[1]) is None:
-            raise InputError(f"{path}: {line[:60]!r} is no line of a solution file; it is NAME VALUE")
         name = _INPUT.fullmatch(words[0])
-        if name is not None:
-            if int(name[1]) in values:
-                raise InputError(f"{path}: {words[0]} has two values")
-            values[int(name[1])] = Fraction(words[1])
+        if name is None and len(words) > 1:
+            continue  # another variable; SCIP's may be "infinity" or "unknown"
+        if name is None or len(words) < 2 or _VALUE.fullmatch(words[1]) is None:
+            raise InputError(f"{path}: {line[:60]!r} is no line of a solution file; it is NAME VALUE")
+        if int(name[1]) in values:
+            raise InputError(f"{path}: {words[0]} has two values")
+        values[int(name[1])] = Fraction(words[1])
     return values
 
 

@@ -34,7 +34,7 @@ None
 FILE = Path("w.sol")
 
 
-@pytest.mark.parametrize("text", [GUROBI, SCIP, HIGHS])
+@pytest.mark.parametrize("text", [GUROBI, SCIP, SCIP.partition("\n")[2] + "z_1_0 infinity\n", HIGHS])
 def test_the_input_is_read(text):
     found = solution.parse(FILE, text)
     assert found.word == "sat"
@@ -47,8 +47,10 @@ def test_the_input_is_read(text):
     ("text", "word"),
     [
         ("Model status\nInfeasible\n\n# Primal solution values\nNone\n", "unsat"),
+        ("Model status\nInfeasible\n\n# Primal solution values\nInfeasible\nObjective 0\n# Columns 1\nx_0 1\n# Rows 0\n", "unsat"),
         ("Model status\nTime limit reached\n\n# Primal solution values\nNone\n", "unknown"),
         ("solution status: infeasible\nno solution available\n", "unsat"),
+        ("no solution available\n", "unknown"),
         ("solution status: time limit reached\nno solution available\n", "unknown"),
     ],
 )
@@ -64,6 +66,8 @@ def test_what_a_solver_says_without_a_solution(text, word):
         ("x_0 1\nx_1 1\nx_2 1\nx_3 1\n", "gives x_3, but the input has 3 values"),
         ("x_0 1\nx_0 2\n", "two values"),
         ("x_0 one\n", "no line of a solution file"),
+        ("optimal\n", "no line of a solution file"),
+        ("no_solution available\n", "gives no x_0"),
         ("Columns\n Index Status Lower\n", "write_solution_style 0"),
         ("", "is empty"),
         ("solution status: optimal\nobjective value: 0\n", "gives no x_0"),
