@@ -31,7 +31,7 @@ class Claimed(StrEnum):
 WORDS = {
     **dict.fromkeys(("verified", "robust", "unsat", "holds"), Claimed.VERIFIED),
     **dict.fromkeys(("falsified", "non-robust", "sat", "violated"), Claimed.FALSIFIED),
-    **dict.fromkeys(("", "unknown", "none", "timeout", "error", "nothing"), Claimed.NOTHING),
+    **dict.fromkeys(("", "unknown", "none", "timeout", "misclassified", "error", "nothing"), Claimed.NOTHING),
 }
 """What a tool may call its answer."""
 

@@ -31,6 +31,7 @@ def _claims(tmp_path, text, **others):
         ("non-robust", "falsified"),
         ("sat", "falsified"),
         ("timeout", "nothing"),
+        ("misclassified", "nothing"),
         ("", "nothing"),
     ],
 )
