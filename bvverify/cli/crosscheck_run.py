@@ -152,7 +152,7 @@ def about_check(checked: Mapping[str, int] | None) -> str:
     if checked is None:
         return "the kernel was not asked"
     left = checked["solver_leaves"]
-    return "the kernel has accepted the certificate" + (f", but for {left} leaves that rest on the solver's word" if left else "")
+    return "the kernel has accepted the certificate" + (f"; leaves that rest on the solver's word: {left}" if left else "")
 
 
 def _as_object(lines: Sequence[Answer], summary: Summary, seconds: float) -> dict[str, Any]:

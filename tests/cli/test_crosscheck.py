@@ -100,8 +100,10 @@ def test_a_refutation_by_a_certificate_is_checked(lines):
     assert json.loads(Path(result).read_text())["verdict"] == "verified"
 
 
-def test_explain_reads_what_is_saved(lines):
-    assert _run("explain", lines[0]["proof"][0])[0] == 0
+def test_explain_and_report_read_what_is_saved(folder, lines, tmp_path):
+    for of_one in (lines[0]["proof"][0], lines[1]["proof"][0], f"{folder / 'judged.jsonl'}::0"):
+        assert _run("explain", of_one)[0] == 0
+    assert _run("report", lines[0]["proof"][0], lines[1]["proof"][0], "--html", tmp_path / "page.html")[0] == 0
 
 
 def test_the_table_has_a_line_for_each_claim(folder):

@@ -7,6 +7,7 @@ import pytest
 
 from bvverify import examples, verify
 from bvverify.crosscheck.witness import check
+from bvverify.errors import InternalError
 from bvverify.load import property_file
 from bvverify.load.arrays import read_input
 from bvverify.load.load import load
@@ -38,6 +39,14 @@ def test_a_witness_replays(query, violating):
     assert found.input == tuple(violating.ravel().tolist())
     assert found.outputs == tuple(interpreter.run(query.network, violating[None]).ravel().tolist())
     assert found.predicted == int(np.argmax(found.outputs)) != 3
+
+
+def test_only_a_witness_makes_falsified(query, violating):
+    made = verify.suggested(query, violating)
+    assert (str(made.verdict), made.stage) == ("falsified", "claimed witness")
+    assert made.witness.input.tolist() == violating.tolist()
+    with pytest.raises(InternalError, match="does not replay"):
+        verify.suggested(query, query.nominal)
 
 
 def test_the_clean_input_is_none_and_its_margin_is_said(query):
