@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 
 def main() -> None:
     """Encode, solve, answer."""
-    query, bounds, seed, memory_mb, dump, part = pickle.load(sys.stdin.buffer)
+    parent, query, bounds, seed, memory_mb, dump, part = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _limit(memory_mb)
     import z3
 
@@ -33,6 +37,13 @@ def main() -> None:
     elif outcome == z3.unknown:
         answer["reason"] = question.reason_unknown()
     sys.stdout.write(json.dumps(answer))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that asked is no more: killed, it cannot kill its children, and a solver can go on for days."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _limit(memory_mb: int) -> None:

@@ -53,7 +53,7 @@ def solve(
     ``InternalError`` when the child breaks its protocol; running out of time or memory is an ``unknown`` that says so.
     """
     started = time.monotonic()
-    job = pickle.dumps((query, bounds, seed, memory_mb, None if dump is None else str(dump), part))
+    job = pickle.dumps((os.getpid(), query, bounds, seed, memory_mb, None if dump is None else str(dump), part))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     child = subprocess.Popen(
         [sys.executable, "-m", "bvverify.solve.child"],

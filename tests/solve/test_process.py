@@ -1,6 +1,9 @@
 """The solver's process: limits that hold."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +48,26 @@ def test_the_dump_is_the_question(tmp_path):
 def test_an_answer_that_nobody_understands_is_loud(hard, out):
     with pytest.raises(InternalError):
         _read(hard[0], 0, out, b"", 100, 0.0)
+
+
+def _children(pid):
+    """The processes that a process has started (Linux)."""
+    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc on this system")
+def test_the_solver_ends_with_a_parent_that_was_killed():
+    """Nobody is left to stop it then, and it has no limit of its own."""
+    words = [str(examples.path("digits_cnn_qop.onnx")), "--input", f"{examples.path(examples.IMAGES)}::7", "--radius", "4"]
+    program = f"from bvverify.cli import main; main(['robust', *{words!r}, '--engine', 'smt'])"
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (solvers := _children(parent.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)  # past its imports
+    parent.kill()
+    parent.wait()
+    assert solvers
+    while any(Path(f"/proc/{pid}").is_dir() for pid in solvers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").is_dir() for pid in solvers)
