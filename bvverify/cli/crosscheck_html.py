@@ -21,7 +21,7 @@ from bvverify.cli import batch_row, crosscheck_run, crosscheck_table, trace_text
 from bvverify.cli.batch_row import Task
 from bvverify.crosscheck.judge import Status
 from bvverify.crosscheck.summary import Summary
-from bvverify.errors import BvverifyError
+from bvverify.errors import BvverifyError, InputError
 from bvverify.explain.neuron import Run, calculate
 from bvverify.load.claims import Claim
 from bvverify.load.instances import Instance
@@ -130,8 +130,14 @@ def _seen(queries: Sequence[Query], line: Mapping[str, Any]) -> Iterator[str]:
     claimed, witness = (line.get("claimed_witness_check") or {}).get("input"), line["witness"]
     if claimed is not None:
         inputs["the claimed input"] = np.array(claimed, np.int64).reshape(clean.shape)
-    if witness is not None and witness != claimed:
-        inputs["the witness"] = np.array(witness, np.int64).reshape(clean.shape)
+    if witness is not None:
+        x = np.array(witness, np.int64).reshape(clean.shape)
+        if not any(replay.violates(q, x[None])[0] for q in queries):
+            raise InputError(
+                "the witness of its line does not replay: the model has changed since; delete the line to have it decided again"
+            )
+        if witness != claimed:
+            inputs["the witness"] = x
     qtype = network.input.tensor.qtype
     shown = [
         _Shown(name, x, Run.of(network, replay.file_input(network, x)))

@@ -35,9 +35,9 @@ class Question:
     proofs: Path | None = None
 
 
-def echo(claim: Claim) -> dict[str, str | None]:
-    """What identifies a claim, exactly as its file gives it."""
-    return batch_row.echo(claim.instance) | claim.echo()
+def echo(claim: Claim, task: Task) -> dict[str, str | None]:
+    """What identifies a claim: its columns, exactly as its file gives them, and the semantics that are asked about."""
+    return batch_row.echo(claim.instance) | claim.echo() | {"asked_semantics": claim.instance.semantics or task.semantics}
 
 
 def lost(question: Question) -> list[Answer]:
@@ -100,7 +100,7 @@ def _lines(question: Question, answer: Answer, checks: dict[str, Check]) -> list
             "claimed_witness_check": None if found is None else asdict(found) | {"replays": found.replays},
             "proof": None,
         }
-        lines.append(answer | echo(claim) | judged)
+        lines.append(answer | echo(claim, question.task) | judged)
     return lines
 
 

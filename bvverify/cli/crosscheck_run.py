@@ -27,12 +27,12 @@ from bvverify.load.instances import Instance
 
 MakeTask = Callable[[Instance], Task]
 
-IDENTITY = (*ECHOED, *COLUMNS)
+IDENTITY = (*ECHOED, *COLUMNS, "asked_semantics")
 """What a claim and its line share."""
 _SHOWN = 20
 """Claims that are listed one by one on stdout."""
 _LISTED = (Status.REFUTED, Status.NOT_REPLAYED, Status.ERROR)
-_CSV = (*IDENTITY, "status", "verdict", "stage", "reason", "seconds", "class", "problem", "semantics", "proof")
+_CSV = (*ECHOED, *COLUMNS, "status", "verdict", "stage", "reason", "seconds", "class", "problem", "semantics", "proof")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, task: MakeT
     with ExitStack() as stack:
         path = outputs.lines or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "lines.jsonl"
         file = stack.enter_context(AnswerFile(path, IDENTITY, ("model", "verdict", "status"), "crosscheck"))
-        missing, found = file.open_rows([echo(claim) for claim in claims])
+        missing, found = file.open_rows([echo(claim, task(claim.instance)) for claim in claims])
         # The file may have been written for a list in another order.
         there = sorted(set(range(len(claims))) - set(missing))
         lines = [line | {"row": i + 1} for i, line in zip(there, found, strict=True)]

@@ -149,6 +149,21 @@ def test_lines_of_a_list_in_another_order_keep_their_rows(folder, tmp_path):
     assert found["counts"]["refuted"] == 4
 
 
+def test_other_semantics_are_another_question_and_a_changed_line_is_not_shown(folder, tmp_path):
+    for name in ("good.json", "outside.sol", "ilp.sol", "judged.jsonl", "claims.csv"):
+        shutil.copy(folder / name, tmp_path / name)
+    changed = []
+    for line in map(json.loads, (tmp_path / "judged.jsonl").read_text().splitlines()):
+        if line["row"] == 1:
+            line["witness"][20] = line["witness"][20] + 100
+        changed.append(json.dumps(line))
+    (tmp_path / "judged.jsonl").write_text("\n".join(changed) + "\n")
+    again = ("crosscheck", tmp_path / "claims.csv", "-o", tmp_path / "judged.jsonl", "--html", tmp_path / "x.html", "--jobs", 1)
+    assert "11 of them from an earlier run" in _run(*again)[1]
+    assert (tmp_path / "x.html").read_text().count("the witness of its line does not replay") == 1
+    assert "from an earlier run" not in _run(*again, "--semantics", "onnxruntime+rational-half-up", "--timeout", "1e-9")[1]
+
+
 def test_the_live_table_shows_the_counts(lines):
     from rich.console import Console
 
