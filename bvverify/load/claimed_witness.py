@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -65,7 +66,7 @@ def read(spec: str, network: Network) -> Candidate:
             raise InputError(f"{path}: holds no solution")
         values, off = solution.integers(path, found, size)
         note = f"rounded to integers, from up to {float(off):.2g} away" if off else ""
-        return Candidate(np.array(values, np.int64).reshape(shape), note, {})
+        return Candidate(_integers(spec, values, size).reshape(shape), note, {})
     if suffix in _COUNTEREXAMPLES:
         return _of_competition(path, network)
     return Candidate(arrays.read_input(spec, network)[1], "", {})
@@ -101,7 +102,7 @@ def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
         return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text: {error}") from error

@@ -15,7 +15,8 @@ from bvverify.errors import InputError
 from bvverify.load.sexpr import Node, SyntaxProblem, parse
 
 _NAME = re.compile(r"([XY])_(\d{1,9})")
-_VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
+_VALUE = re.compile(r"[-+]?(\d{1,60}\.?\d{0,200}|\.\d{1,200})([eE](-\d{1,3}|\+?\d{1,2}))?")
+"""Far beyond float32, and never beyond float64."""
 
 
 @dataclass(frozen=True, slots=True)

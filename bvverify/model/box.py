@@ -70,7 +70,8 @@ def nearest_float32(value: Fraction) -> np.float32:
     """The float32 nearest to a rational, ties to even; infinite beyond the largest."""
     # Fraction to float64 is correctly rounded; repair the second rounding where float64 landed on a float32 tie.
     double = float(value)
-    single = np.float32(double)
+    with np.errstate(over="ignore"):
+        single = np.float32(double)
     if Fraction(double) == value or not np.isfinite(single):
         return single
     neighbours = [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bvverify import examples
-from bvverify.errors import InputError
+from bvverify.errors import InputError, UsageError
 from bvverify.load import claimed_witness
 from bvverify.load.claims import Claimed, read_claims
 from bvverify.load.load import load
@@ -210,13 +210,17 @@ def test_an_image_with_an_index(mlp, integers):
         ("w.counterexample", "sat\n((X_1 1))", "does not give X_0"),
         ("w.counterexample", "sat\n((X_0 1)", "line 2: a parenthesis is never closed"),
         ("w.counterexample", "timeout", "holds no counterexample"),
+        ("w.counterexample", "sat\n((X_0 1e999))", "line 2: is no value"),
+        ("w.counterexample", "sat" + "".join(f"(X_{i} 1e80)" for i in range(64)), "NaN or infinite"),
+        ("w.sol", "".join(f"x_{i} 1e300\n" for i in range(64)), "no list of integers"),
+        ("w.sol.gz", "noise", "cannot be read"),
         ("w.sol", "Model status\nInfeasible\n", "holds no solution"),
         ("w.npy", "noise", "cannot be read as an array"),
     ],
 )
 def test_a_file_without_an_input_says_what_is_wrong(tmp_path, mlp, name, content, complaint):
     (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises((InputError, UsageError), match=complaint):
         claimed_witness.read(str(tmp_path / name), mlp)
 
 
