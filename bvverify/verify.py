@@ -140,6 +140,17 @@ def decide_all(queries: Sequence[Query], options: Options | None = None, progres
     )
 
 
+def suggested(query: Query, x: Int64Array, options: Options | None = None) -> Result:
+    """Falsified, by an input that somebody else found; it has to be a witness (``replay.violates``), else ``InternalError``."""
+    options, started = options or Options(), time.monotonic()
+    witness = replay.witness(query, x, runtimes=options.runtimes)
+    state = State(query, options, lambda _stage, _line: None, None, list(range(len(query.property.violation))))
+    seconds = time.monotonic() - started
+    state.reports.append(StageReport("claimed witness", seconds, Verdict.FALSIFIED, "an input that was suggested"))
+    reason = "the claimed witness violates the property; " + _replayed_by(witness)
+    return _result(state, Verdict.FALSIFIED, "claimed witness", reason, started, witness)
+
+
 def robustness_query(network: Network, x: Int64Array, radius: int, label: int | None = None) -> Query:
     """The question whether the class of ``x`` (integers, the input tensor's shape) stays ``label`` within ``radius`` of every element.
 
@@ -186,9 +197,7 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
         state.reports.append(StageReport(name, time.monotonic() - begun, verdict, detail))
         if isinstance(outcome, Witness):
             _cross_check(state, outcome)
-            reason = "an input of the box violates the property; replayed by " + ", ".join(
-                ["the interpreter", *(f"{r.runtime} {r.version}" for r in outcome.replayed_by if r.agreed)]
-            )
+            reason = "an input of the box violates the property; " + _replayed_by(outcome)
             return _result(state, Verdict.FALSIFIED, name, reason, started, outcome)
         if outcome == "verified":
             made = proof.certificate(query, state.tightenings, [state.trees[i] for i in range(len(query.property.violation))])
@@ -196,6 +205,10 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
             return _result(state, Verdict.VERIFIED, name, _PROVED_BY[name], started, certificate=made, checked=checked)
     reason = state.reason or "no stage decided"
     return _result(state, Verdict.UNKNOWN, state.reports[-1].stage if state.reports else "none", reason, started)
+
+
+def _replayed_by(witness: Witness) -> str:
+    return "replayed by " + ", ".join(["the interpreter", *(f"{r.runtime} {r.version}" for r in witness.replayed_by if r.agreed)])
 
 
 _PROVED_BY = {

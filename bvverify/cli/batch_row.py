@@ -28,7 +28,7 @@ from bvverify.load.load import load
 from bvverify.load.profile import accumulator_of, with_accumulator
 from bvverify.model.network import Network
 from bvverify.model.query import Query
-from bvverify.model.result import Verdict
+from bvverify.model.result import Result, Verdict
 from bvverify.run import interpreter
 
 Answer = dict[str, Any]
@@ -81,14 +81,19 @@ def decide(task: Task) -> Answer:
     """The answer to a row; whatever goes wrong with it is an answer, too."""
     started = time.monotonic()
     try:
-        answer = _decide(task)
-    except BvverifyError as error:
-        kind = "" if error.exit_code in (1, 2) else f"{INTERNAL}: "
-        answer = _answer(task, "error", reason=kind + " ".join(str(error).split()))
+        line = _decide(task)
     # The outermost handler of this process: a bug that one row meets must not cost the others their answers.
     except Exception as error:
-        answer = _answer(task, "error", reason=f"{INTERNAL}: {type(error).__name__}: {error}")
-    return answer | {"seconds": round(time.monotonic() - started, 6)}
+        line = failed(task, error)
+    return line | {"seconds": round(time.monotonic() - started, 6)}
+
+
+def failed(task: Task, error: Exception) -> Answer:
+    """The answer to a row that ``error`` ended; one that is bvverify's own fault begins with ``INTERNAL``."""
+    expected = isinstance(error, BvverifyError) and error.exit_code in (1, 2)
+    text = " ".join(str(error).split())
+    name = "" if isinstance(error, BvverifyError) else f"{type(error).__name__}: "
+    return _answer(task, "error", reason=text if expected else f"{INTERNAL}: {name}{text}")
 
 
 @lru_cache(maxsize=8)
@@ -102,34 +107,55 @@ def _changed(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def _decide(task: Task) -> Answer:
+def ask(task: Task) -> tuple[Query, ...]:
+    """The queries of a row, of which one violation suffices; the clean input of a robustness question is its ``nominal``."""
     row = task.instance
     if row.error is not None:
         raise InputError(row.error)
-    options = task.options if row.timeout is None else replace(task.options, timeout=row.timeout)
     semantics = with_accumulator(row.semantics, accumulator_of(task.semantics)) if row.semantics else task.semantics
     network = _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
     if row.property is not None:
-        queries = tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
-    else:
-        x = read_input(network, row.input)[1]
-        check_radius(network, row.radius)
-        check_label(network, row.label)
-        predicted = int(interpreter.run(network, x[None])[0].argmax())
-        if row.label is not None and predicted != row.label:
-            reason = f"the clean input's class is {predicted}"
-            return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=network.semantics)
-        queries = (verify.robustness_query(network, x, row.radius, row.label),)
-    result = verify.decide_all(queries, options)
+        return tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
+    x = read_input(network, row.input)[1]
+    check_radius(network, row.radius)
+    check_label(network, row.label)
+    return (verify.robustness_query(network, x, row.radius, row.label),)
+
+
+def options(task: Task) -> verify.Options:
+    """The batch's options with the row's own limit of time, if it has one."""
+    return task.options if task.instance.timeout is None else replace(task.options, timeout=task.instance.timeout)
+
+
+def predicted(query: Query) -> int | None:
+    """The class of the clean input where it is another than the label that the row asks about; None where they agree."""
+    if query.nominal is None:
+        return None
+    found = int(interpreter.run(query.network, query.nominal[None])[0].argmax())
+    return None if found == query.property.label else found
+
+
+def _decide(task: Task) -> Answer:
+    queries = ask(task)
+    other = predicted(queries[0]) if queries else None
+    if other is not None:
+        reason = f"the clean input's class is {other}"
+        return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=queries[0].network.semantics)
+    result = verify.decide_all(queries, options(task))
+    return answer(task, result)
+
+
+def answer(task: Task, result: Result) -> Answer:
+    """The line for a result; saves its certificates where the task says so."""
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
-    answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
-    answer |= {"nodes": result.nodes, "stages": {s.stage: round(s.seconds, 6) for s in result.stages}}
+    line = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
+    line |= {"nodes": result.nodes, "stages": {s.stage: round(s.seconds, 6) for s in result.stages}}
     if result.verdict is Verdict.UNKNOWN:
-        answer |= {"open": open_object(result)}
+        line |= {"open": open_object(result)}
     if result.verdict is Verdict.VERIFIED:
         files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
-        answer |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}
-    return answer
+        line |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}
+    return line
 
 
 def _answer(

@@ -7,10 +7,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from bvverify.cli.batch_file import AnswerFile
 from bvverify.cli.batch_pool import each
@@ -19,6 +20,9 @@ from bvverify.cli.output import check_writable, complain, cores, make_folder
 from bvverify.errors import InternalError, UsageError
 from bvverify.load.instances import read_instances
 from bvverify.verify import Options
+
+Row = TypeVar("Row")
+Made = TypeVar("Made")
 
 _ORDER = ("verified", "falsified", "unknown", "misclassified", "error")
 _PRELOADED = ["numpy", "torch", "bvverify.cli.batch_row"]
@@ -42,9 +46,7 @@ def run(
     ``certificates`` is a folder that receives a certificate for each verified row, named by the row's number. PyTorch files are opened
     with ``allow_pickle`` only.
     """
-    jobs = cores() if jobs is None else jobs
-    if jobs < 1:
-        raise UsageError(f"--jobs {jobs}: at least one process is needed")
+    jobs = processes(jobs)
     check_writable(output)
     if certificates is not None:
         make_folder(certificates)
@@ -55,8 +57,8 @@ def run(
         counts = Counter(str(answer["verdict"]) for answer in found)
         saved = {i: None if certificates is None else certificates / f"row{i + 1}" for i in missing}
         tasks = [Task(rows[i], options, semantics, saved[i], allow_pickle) for i in missing]
-        with _bar(len(rows), len(found)) as show, _one_thread_each():
-            for _, answer in each(tasks, work, lost, lambda: _pool(min(jobs, len(tasks))), 2 * jobs):
+        with _bar(len(rows), len(found)) as show:
+            for answer in in_pool(tasks, work, lost, jobs):
                 answers.append(answer)
                 counts[answer["verdict"]] += 1
                 failures += str(answer["reason"]).startswith(INTERNAL)
@@ -65,6 +67,21 @@ def run(
     earlier = f", {len(found)} from an earlier run" if found else ""
     complain(f"{len(rows)} rows in {seconds:.1f} s{earlier}: {_tally(counts)}")
     return InternalError.exit_code if failures else 0
+
+
+def processes(jobs: int | None) -> int:
+    """How many processes ``--jobs`` asks for: all cores where it is not given."""
+    jobs = cores() if jobs is None else jobs
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least one process is needed")
+    return jobs
+
+
+def in_pool(tasks: Sequence[Row], work: Callable[[Row], Made], lost: Callable[[Row], Made], jobs: int) -> Iterator[Made]:
+    """``work`` of every task, in the order in which they finish, in ``jobs`` processes of one thread each."""
+    with _one_thread_each():
+        for _, made in each(tasks, work, lost, lambda: _pool(min(jobs, len(tasks))), 2 * jobs):
+            yield made
 
 
 def _pool(jobs: int) -> Executor:
@@ -78,12 +95,12 @@ def _pool(jobs: int) -> Executor:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """One thread a worker: the rows are the parallelism. On an interrupt the workers are ended at once."""
+    """One thread a worker: the rows are the parallelism. Workers are ended at once on an interrupt, and when nobody takes their answers."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         for process in multiprocessing.active_children():
             process.terminate()
         raise

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bvverify.errors import InputError, UsageError
+from bvverify.errors import UsageError
 from bvverify.model.box import image
 from bvverify.model.ideal import SUFFIX
 from bvverify.model.network import Network
@@ -85,19 +85,8 @@ def ask_robust(model: Path, source: str, radius: int | None, epsilon: str | None
 def read_input(network: Network, source: str) -> tuple[AnyArray, Int64Array]:
     """One input as the model's file takes it (batch axis first) and as integers of the input tensor's shape."""
     from bvverify.load import arrays
-    from bvverify.run.interpreter import quantise_input
 
-    read = arrays.read(source)
-    try:
-        values, _ = arrays.as_model_input(read, network)
-    except UsageError as error:
-        raise InputError(f"{source}: {error}") from error
-    if len(values) != 1:
-        raise UsageError(f"{source}: holds {len(values)} inputs; pick one with ::INDEX (0 to {len(values) - 1})")
-    try:
-        return values, quantise_input(network, values)[0]
-    except UsageError as error:
-        raise InputError(f"{source}: {error}") from error
+    return arrays.read_input(source, network)
 
 
 def load_against(network: Network, against: str) -> Network:

@@ -18,7 +18,8 @@ import numpy as np
 
 from bvverify.errors import InputError, UsageError
 from bvverify.model.network import Network
-from bvverify.model.types import AnyArray
+from bvverify.model.types import AnyArray, Int64Array
+from bvverify.run import interpreter
 
 KINDS = ".npy, .npz, .png, .csv, IDX (each also as .gz)"
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -65,6 +66,21 @@ def as_model_input(values: AnyArray, network: Network) -> tuple[AnyArray, str | 
     if batch.dtype == np.uint8:
         return batch.astype(np.float32) / np.float32(255), "grey levels 0 to 255, divided by 255"
     return batch.astype(np.float32), None
+
+
+def read_input(spec: str, network: Network) -> tuple[AnyArray, Int64Array]:
+    """One input as the model's file takes it (batch axis first) and as integers of the input tensor's shape."""
+    read_values = read(spec)
+    try:
+        values, _ = as_model_input(read_values, network)
+    except UsageError as error:
+        raise InputError(f"{spec}: {error}") from error
+    if len(values) != 1:
+        raise UsageError(f"{spec}: holds {len(values)} inputs; pick one with ::INDEX (0 to {len(values) - 1})")
+    try:
+        return values, interpreter.quantise_input(network, values)[0]
+    except UsageError as error:
+        raise InputError(f"{spec}: {error}") from error
 
 
 def _as_batch(values: AnyArray, wanted: tuple[int, ...]) -> AnyArray | None:

@@ -34,8 +34,8 @@ class Instance:
     error: str | None = None
 
 
-def read_instances(path: Path) -> tuple[Instance, ...]:
-    """The rows of a CSV in their order; ``InputError`` when it is no list of instances."""
+def read_table(path: Path) -> list[list[str]]:
+    """The rows of a CSV that are not blank, each cell without the spaces around it; ``InputError`` when there are none."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -48,23 +48,34 @@ def read_instances(path: Path) -> tuple[Instance, ...]:
         raise InputError(f"{path}: is no CSV file: {error}") from error
     if not rows:
         raise InputError(f"{path}: is empty; its header is {','.join((*_ROBUST, *_OPTIONAL))}")
+    return rows
+
+
+def read_instances(path: Path) -> tuple[Instance, ...]:
+    """The rows of a CSV in their order; ``InputError`` when it is no list of instances."""
+    rows = read_table(path)
     header = rows[0]
     if "model" not in header:
         if len(header) == 3 and header[1].endswith((".vnnlib", ".vnnlib.gz")):
             return tuple(
-                _instance(path, number, dict(zip((*_PROPERTY, "timeout"), row, strict=False))) for number, row in enumerate(rows, 1)
+                instance_of(path, number, dict(zip((*_PROPERTY, "timeout"), row, strict=False))) for number, row in enumerate(rows, 1)
             )
         raise InputError(
             f"{path}: the first line is no header; it is {','.join((*_ROBUST, *_OPTIONAL))} or model,property,timeout,semantics"
         )
+    return instances_below(path, header, rows[1:])
+
+
+def instances_below(path: Path, header: list[str], rows: list[list[str]]) -> tuple[Instance, ...]:
+    """The instances in the rows below a header; columns of other names are kept in ``Instance.raw``."""
     needed = _PROPERTY if "property" in header else _ROBUST
     missing = [name for name in needed if name not in header and name != "label"]
     if missing:
         raise InputError(f"{path}: has no column {', '.join(missing)}; the header is {','.join((*_ROBUST, *_OPTIONAL))}")
     instances = []
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in enumerate(rows, 2):
         given = dict(zip(header, row, strict=False))
-        instance = _instance(path, number, {name: given.get(name, "") for name in header})
+        instance = instance_of(path, number, {name: given.get(name, "") for name in header})
         if len(row) != len(header):
             instance = _broken(instance, f"{path}, row {number}: has {len(row)} cells, the header has {len(header)}")
         instances.append(instance)
@@ -75,7 +86,8 @@ def _broken(instance: Instance, why: str) -> Instance:
     return Instance(instance.raw, instance.model, error=why)
 
 
-def _instance(path: Path, number: int, raw: dict[str, str]) -> Instance:
+def instance_of(path: Path, number: int, raw: dict[str, str]) -> Instance:
+    """The instance in row ``number`` (from 1, the header included) of the CSV ``path``."""
     folder, where = path.parent, f"{path}, row {number}"
     instance = Instance(raw, folder / raw.get("model", ""))
     try:

@@ -69,8 +69,12 @@ def around(x: Int64Array, radius: int, qtype: QType) -> Box:
 def nearest_float32(value: Fraction) -> np.float32:
     """The float32 nearest to a rational, ties to even; infinite beyond the largest."""
     # Fraction to float64 is correctly rounded; repair the second rounding where float64 landed on a float32 tie.
-    double = float(value)
-    single = np.float32(double)
+    try:
+        double = float(value)
+    except OverflowError:
+        return np.float32(np.inf if value > 0 else -np.inf)
+    with np.errstate(over="ignore"):
+        single = np.float32(double)
     if Fraction(double) == value or not np.isfinite(single):
         return single
     neighbours = [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]

@@ -21,6 +21,7 @@ COMMANDS = [
     "report",
     "export",
     "batch",
+    "crosscheck",
     "exercise",
     "doctor",
     "demo",
