@@ -1,5 +1,6 @@
 """Where an ILP and the device part: each kind of blame on a network made for it, and the two bundled networks."""
 
+import make_ilp_examples
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from bvverify.model.result import Verdict
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import UINT8, QType, Tensor
 
+FILES = {examples.ILP_TIE: make_ilp_examples.TIE, examples.ILP_BIG_M: make_ilp_examples.BIG_M}
 REAL = [Reading.AAAI24, Reading.QVIP]
 WIDE = QType(16, signed=True)
 
@@ -32,6 +34,13 @@ def _against_a_constant(requant, weight, bias, constant, lo, hi):
     layer = Dense.of("layer", 0, np.array([[0], [weight]]), np.array([constant, bias]), Staircase(requant, -1000, 1000))
     made = Network(Input(tensors[0], (1, 1)), (layer,), tensors, Output(1, (1, 2)), Provenance("made", "made", "made", "0" * 64))
     return Query(made, Box.of(np.array([lo]), np.array([hi])), Property.robustness(1, 2))
+
+
+def test_the_bundled_files_are_what_their_script_makes(tmp_path):
+    for name, layers in FILES.items():
+        made = tmp_path / name
+        made.write_bytes(make_ilp_examples.onnx_file(layers, made.stem).SerializeToString(deterministic=True))
+        assert made.read_bytes() == examples.path(name).read_bytes()
 
 
 @pytest.mark.parametrize("reading", REAL)
@@ -88,6 +97,17 @@ def test_a_margin_that_swallows_an_input(reading):
     difference = differ.excluded(program.build(query, reading), np.array([4099]))
     assert difference.blame is Blame.TOLERANCE
     assert "nearer than the margin 0.0001; the device (float32-half-even) makes 2 of it" in difference.text
+
+
+@pytest.mark.parametrize("reading", REAL)
+def test_the_network_of_lesson_nine(reading):
+    """Half a millionth below a tie: no margin that a solver can see leaves the input in."""
+    network = load(examples.path(examples.NEAR_TIE))
+    query = verify.robustness_query(network, np.array([-11, -60]), 2)
+    assert claim.ask(query, reading).robust
+    difference = differ.excluded(program.build(query, reading), np.array([-13, -58]))
+    assert difference.blame is Blame.TOLERANCE
+    assert "4.842877388e-07 below a tie" in difference.text
 
 
 @pytest.mark.parametrize("reading", REAL)
