@@ -38,6 +38,7 @@ Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
 _LEAF_SECONDS = 5.0
+_KEPT = 2
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
 
@@ -64,6 +65,26 @@ class Options:
 
 
 @dataclass(slots=True)
+class Memory:
+    """What questions that differ in their box alone leave for one another. None of it can change a verdict, only when there is one.
+
+    ``points`` (batch, *input shape) violate the property, perhaps outside the next box; ``searches`` are open or done, the latest last.
+    """
+
+    points: Int64Array | None = None
+    searches: list[Search] = field(default_factory=list)
+
+    def search(self, box: Box) -> Search | None:
+        """The search of a box that was left open."""
+        same = [s for s in self.searches if np.array_equal(s.query.box.lo, box.lo) and np.array_equal(s.query.box.hi, box.hi)]
+        return same[-1] if same else None
+
+    def keep(self, search: Search) -> None:
+        """Remember a search, and the two before it at most: their trees are what takes memory."""
+        self.searches = [*[s for s in self.searches if s is not search][-_KEPT:], search]
+
+
+@dataclass(slots=True)
 class State:
     """What is known of a question so far."""
 
@@ -72,6 +93,7 @@ class State:
     progress: Progress
     deadline: float | None
     open: list[int]
+    memory: Memory
     bounds: Bounds | None = None
     tightenings: list[Tightening] = field(default_factory=list)
     trees: dict[int, Forest] = field(default_factory=dict)
@@ -96,11 +118,14 @@ Outcome = Witness | Literal["verified"] | None
 Stage = Callable[[State], Outcome]
 
 
-def decide(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
-    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, and nothing else once the query is well formed."""
+def decide(query: Query, options: Options | None = None, progress: Progress | None = None, memory: Memory | None = None) -> Result:
+    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, and nothing else once the query is well formed.
+
+    ``memory`` holds what earlier questions left, about the same network and property; this one adds to it.
+    """
     options = options or Options()
     names = ("interval", "solver") if options.engine == "smt" else STAGES
-    return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages])
+    return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages], memory)
 
 
 def attack_only(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
@@ -150,10 +175,11 @@ def robustness_query(network: Network, x: Int64Array, radius: int, label: int | 
     return Query(network, box.around(x, radius, qtype), Property.robustness(label, outputs), x)
 
 
-def _run(query: Query, options: Options, progress: Progress | None, names: Sequence[str]) -> Result:
+def _run(query: Query, options: Options, progress: Progress | None, names: Sequence[str], memory: Memory | None = None) -> Result:
     started = time.monotonic()
     deadline = None if options.timeout is None else started + options.timeout
-    state = State(query, options, progress or (lambda _stage, _line: None), deadline, list(range(len(query.property.violation))))
+    conjunctions = list(range(len(query.property.violation)))
+    state = State(query, options, progress or (lambda _stage, _line: None), deadline, conjunctions, memory or Memory())
     stages: dict[str, Stage] = {
         "clean input": _clean_input,
         "interval": _interval,
@@ -199,12 +225,13 @@ _PROVED_BY = {
 
 
 def _clean_input(state: State) -> Outcome:
-    """The input that the box was built around, or its middle."""
+    """The input that the box was built around, or its middle; and what is remembered."""
     query = state.query
-    x = query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1
-    if replay.violates(query, x[None])[0]:
-        return replay.witness(query, x, runtimes=state.options.runtimes)
-    return None
+    x = (query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1)[None]
+    if state.memory.points is not None:
+        x = np.concatenate([x, state.memory.points])
+    hits = np.flatnonzero(replay.violates(query, x))
+    return replay.witness(query, x[hits[0]], runtimes=state.options.runtimes) if len(hits) else None
 
 
 def _interval(state: State) -> Outcome:
@@ -240,15 +267,23 @@ def _root(state: State) -> Outcome:
 
     torch.set_num_threads(state.options.threads)
     query = state.query
-    root = Root.of(query, state.tightenings)
-    tighten(root, state.deadline)
+    kept = state.memory.search(query.box)
+    if kept is not None:
+        root = kept.root
+    else:
+        root = Root.of(query, state.tightenings)
+        tighten(root, state.deadline)
     state.tightenings, state.bounds = root.tightenings, root.bounds()
     state.close_by_interval(state.bounds)
     if not state.open:
         return "verified"
     attack = NodeAttack(query, state.deadline)
-    state.searching = Search(root, state.open, attack, _leaf_solver(state), lambda line: state.progress("search", line))
-    return _after_search(state, state.searching.run(state.deadline, 0))
+    state.searching = kept or Search(root, state.open, attack, _leaf_solver(state), lambda line: state.progress("search", line))
+    state.memory.keep(state.searching)
+    outcome = _after_search(state, state.searching.run(state.deadline, 0))
+    if outcome is None and kept is None and state.memory.points is not None:
+        state.searching.suggest(np.clip(state.memory.points, query.box.lo, query.box.hi))
+    return outcome
 
 
 def _search(state: State) -> Outcome:

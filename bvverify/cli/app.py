@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from bvverify import __version__
-from bvverify.cli import attack, batch, check, compare, demo, doctor, export, replay, robust, run, verify
+from bvverify.cli import attack, batch, check, compare, demo, doctor, export, radius, replay, robust, run, verify
 from bvverify.cli.output import SCHEMA_VERSION, complain, emit
 from bvverify.errors import BvverifyError, InternalError, UsageError
 
@@ -65,7 +65,7 @@ def _bvverify(
     """Options before the command."""
 
 
-for _module in (verify, robust, attack, compare, run, check, replay, export, batch, doctor, demo):
+for _module in (verify, robust, radius, attack, compare, run, check, replay, export, batch, doctor, demo):
     app.command(_module.NAME, help=_paragraphs(_module.command.__doc__ or ""))(_module.command)
 
 

@@ -188,18 +188,19 @@ class Search:
         leaves, shared = [], dict[tuple[int, bool], Node]()
         for root in roots:
             rows, main = self.query.property.violation[root.conjunction], root
-            alone = len(rows) == 1 and rows[0].inputs is None and self.rows.ends(rows)
-            for cut in saturation.cuts(rows[0], lo, hi, unit.lo, top) if alone else ():
+            # Of several rows the one that is farthest from being met: the others may well be, and it has to carry the bound.
+            row = rows[self.rows.farthest(root.conjunction)]
+            for cut in saturation.cuts(row, lo, hi, unit.lo, top) if row.inputs is None and self.rows.ends(rows) else ():
                 place = int(np.searchsorted(unit.keep, cut.output))
                 group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
                 threshold = int(unit.early[group, 0 if cut.lower else -1])
                 parts = self._split_at(main, self.rows.output_op, cut.output, threshold - 1)
                 aside, main = parts if cut.lower else parts[::-1]
                 key = cut.output, cut.lower
-                if cut.met and aside.parent is root and key in shared:
-                    aside.same = shared[key]
-                    continue
-                if cut.met and aside.parent is root:
+                if cut.met and aside.parent is root and len(rows) == 1:
+                    if key in shared:
+                        aside.same = shared[key]
+                        continue
                     shared[key] = aside
                 leaves.append(aside)
             leaves.append(main)

@@ -8,7 +8,7 @@ import pytest
 
 from bvverify import __version__
 
-COMMANDS = ["verify", "robust", "attack", "compare", "run", "check", "replay", "export", "batch", "doctor", "demo"]
+COMMANDS = ["verify", "robust", "radius", "attack", "compare", "run", "check", "replay", "export", "batch", "doctor", "demo"]
 
 
 def test_help_lists_every_command_and_the_exit_codes(cli):
