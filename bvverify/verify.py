@@ -292,9 +292,15 @@ def _search(state: State) -> Outcome:
         outcome = _root(state)
         if outcome is not None or state.searching is None:
             return outcome
-    outcome = _after_search(state, state.searching.run(state.deadline, state.options.most_nodes))
+    most = state.options.most_nodes
+    reserve = None
+    if state.deadline is not None and state.options.check:
+        from bvverify.search.reserve import Reserve
+
+        reserve = Reserve(state.query, state.tightenings, state.deadline)
+    outcome = _after_search(state, state.searching.run(state.deadline, most, reserve))
     if outcome is None:
-        ran_out = "the limit of nodes" if state.deadline is None or time.monotonic() < state.deadline else "the time limit"
+        ran_out = "the limit of nodes" if most is not None and state.searching.nodes >= most else "the time limit"
         state.reason = f"{ran_out} ran out in the search: {state.detail}"
     return outcome
 

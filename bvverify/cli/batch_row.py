@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bvverify import verify
-from bvverify.cli.question import check_label, check_radius, read_input
+from bvverify.cli import batch_radius
+from bvverify.cli.question import check_class, check_label, check_radius, read_input
 from bvverify.cli.report import checked_object, save_certificates
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
@@ -29,6 +30,7 @@ from bvverify.load.profile import accumulator_of, with_accumulator
 from bvverify.model.network import Network
 from bvverify.model.query import Query
 from bvverify.model.result import Verdict
+from bvverify.radius import Around
 from bvverify.run import interpreter
 
 Answer = dict[str, Any]
@@ -65,9 +67,8 @@ def _end_with(parent: BaseProcess) -> None:
 
 def echo(instance: Instance) -> dict[str, str | None]:
     """What identifies the row, exactly as the CSV gives it."""
-    return {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")} | (
-        {"property": instance.raw["property"]} if "property" in instance.raw else {}
-    )
+    given = {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")}
+    return given | {name: instance.raw[name] for name in ("property", "target") if name in instance.raw}
 
 
 def lost(task: Task) -> Answer:
@@ -113,11 +114,15 @@ def _decide(task: Task) -> Answer:
         x = read_input(network, row.input)[1]
         check_radius(network, row.radius)
         check_label(network, row.label)
+        check_class(network, "target", row.target)
         predicted = int(interpreter.run(network, x[None])[0].argmax())
         if row.label is not None and predicted != row.label:
             reason = f"the clean input's class is {predicted}"
             return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=network.semantics)
-        queries = (verify.robustness_query(network, x, row.radius, row.label),)
+        around = Around.of(network, x, row.label if row.target is None else None, row.target)
+        if row.largest:
+            return echo(row) | batch_radius.decide(around, row.maximum, options, task.certificate)
+        queries = (around.query(row.radius),)
     result = verify.decide_all(queries, options)
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
     answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)

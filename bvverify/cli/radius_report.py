@@ -63,14 +63,13 @@ def verdict(ends: radius.Ends) -> str:
 
 def summary(ends: radius.Ends) -> str:
     """Both radii in one line."""
-    most = "any radius" if ends.everywhere else f"{ends.maximum}, the most that was asked"
-    match ends.verified, ends.falsified:
-        case None, _:
-            return "no radius: the clean input itself violates"
-        case verified, None:
-            return f"largest radius {verified}" + (f" or more: it holds within {most}" if ends.settled else f" or more, up to {most}")
-        case verified, falsified:
-            return f"largest radius {verified}" + ("" if ends.settled else f" or more, below {falsified}")
+    if ends.verified is None:
+        return "no radius: the clean input itself violates"
+    if ends.falsified is not None:
+        return f"largest radius {ends.verified}" + ("" if ends.settled else f" or more, below {ends.falsified}")
+    if not ends.settled:
+        return f"largest radius {ends.verified} or more; no witness is known"
+    return f"largest radius {ends.verified}, " + ("for every input there is" if ends.everywhere else "or more: as far as was asked")
 
 
 def _question(asked: Asked, ends: radius.Ends) -> Question:
