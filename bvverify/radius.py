@@ -24,6 +24,7 @@ from bvverify.model.query import Property, Query
 from bvverify.model.result import Result, Verdict
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter
+from bvverify.search.memory import Memory
 
 _BOUNDS = frozenset({"clean input", "interval", "linear"})
 _SEARCH = frozenset({"clean input", "interval", "linear", "root", "attack", "search"})
@@ -141,7 +142,7 @@ class _Work:
     hi: int = 0
     holds: Result | None = None
     witness: Int64Array | None = None
-    memory: verify.Memory = field(default_factory=verify.Memory)
+    memory: Memory = field(default_factory=Memory)
     tried: dict[int, int] = field(default_factory=dict)
     """Radii that stayed open, with the nodes that their search had."""
     asked: list[Asked] = field(default_factory=list)

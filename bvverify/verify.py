@@ -29,6 +29,7 @@ from bvverify.model.result import CheckReport, Result, StageReport, Verdict, Wit
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter, replay
 from bvverify.search import proof
+from bvverify.search.memory import Memory
 
 if TYPE_CHECKING:
     from bvverify.search.search import Outcome as SearchOutcome
@@ -38,7 +39,6 @@ Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
 _LEAF_SECONDS = 5.0
-_KEPT = 2
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
 
@@ -62,26 +62,6 @@ class Options:
     check: bool = True
     most_nodes: int | None = None
     threads: int = 1
-
-
-@dataclass(slots=True)
-class Memory:
-    """What questions that differ in their box alone leave for one another. None of it can change a verdict, only when there is one.
-
-    ``points`` (batch, *input shape) violate the property, perhaps outside the next box; ``searches`` are open or done, the latest last.
-    """
-
-    points: Int64Array | None = None
-    searches: list[Search] = field(default_factory=list)
-
-    def search(self, box: Box) -> Search | None:
-        """The search of a box that was left open."""
-        same = [s for s in self.searches if np.array_equal(s.query.box.lo, box.lo) and np.array_equal(s.query.box.hi, box.hi)]
-        return same[-1] if same else None
-
-    def keep(self, search: Search) -> None:
-        """Remember a search, and the two before it at most: their trees are what takes memory."""
-        self.searches = [*[s for s in self.searches if s is not search][-_KEPT:], search]
 
 
 @dataclass(slots=True)
