@@ -114,14 +114,17 @@ def find(
 ) -> Ends:
     """The two radii, up to ``maximum`` (None: as far as inputs go).
 
-    Of ``options``, ``timeout`` is for all of it; ``stages`` and ``most_nodes`` are this function's own, and ``engine`` has to be "auto".
-    Raises ``UsageError`` for a maximum that is negative, ``InternalError`` when bvverify contradicts itself.
+    Of ``options``, ``timeout`` is for all of it; ``stages`` and ``most_nodes`` are this function's own. Raises ``UsageError`` for a
+    maximum that is negative and for another engine than "auto", ``InternalError`` when bvverify contradicts itself.
     """
+    options = options or verify.Options()
+    if options.engine != "auto":
+        raise UsageError(f"the largest radius is found by the engine auto, not by {options.engine}")
     if maximum is not None and maximum < 0:
         raise UsageError(f"the maximum is {maximum}; a radius cannot be negative")
     farthest = around.farthest
     limit = farthest if maximum is None else min(maximum, farthest)
-    work = _Work(around, limit, options or verify.Options(), progress or (lambda _stage, _line: None))
+    work = _Work(around, limit, options, progress or (lambda _stage, _line: None))
     _clean(work)
     for phase in (_by_bounds, _by_attack, _by_search):
         if work.open():
@@ -221,7 +224,7 @@ class _Work:
         """What is certain now; the witness replayed by the runtime, too."""
         fails = None
         if self.witness is not None:
-            options = replace(self.options, timeout=None, stages=frozenset({"clean input"}), engine="auto")
+            options = replace(self.options, timeout=None, stages=frozenset({"clean input"}))
             fails = verify.decide(self.around.query(self.hi), options, memory=self.memory)
         reason = ""
         if self.lo + 1 < self.hi:
@@ -241,9 +244,8 @@ class _Work:
 
 def _clean(work: _Work) -> None:
     """Radius 0, whatever the limit: the input itself, one run of the network."""
-    work.take(
-        0, verify.decide(work.around.query(0), replace(work.options, timeout=None, stages=_SEARCH, runtimes=False), memory=work.memory)
-    )
+    options = replace(work.options, timeout=None, stages=_SEARCH, most_nodes=None, runtimes=False)
+    work.take(0, verify.decide(work.around.query(0), options, memory=work.memory))
 
 
 def _by_bounds(work: _Work) -> None:

@@ -147,3 +147,5 @@ def test_questions_that_make_no_sense():
             radius.Around.of(net, images[0], label, target)
     with pytest.raises(UsageError, match="negative"):
         radius.find(radius.Around.of(net, images[0]), -1)
+    with pytest.raises(UsageError, match="engine"):
+        radius.find(radius.Around.of(net, images[0]), None, verify.Options(engine="smt"))
