@@ -29,6 +29,7 @@ from bvverify.model.result import CheckReport, Open, Result, StageReport, Verdic
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter, replay
 from bvverify.search import proof
+from bvverify.search.memory import Memory
 
 if TYPE_CHECKING:
     from bvverify.search.search import Outcome as SearchOutcome
@@ -76,6 +77,7 @@ class State:
     progress: Progress
     deadline: float | None
     open: list[int]
+    memory: Memory
     bounds: Bounds | None = None
     tightenings: list[Tightening] = field(default_factory=list)
     trees: dict[int, Forest] = field(default_factory=dict)
@@ -103,11 +105,14 @@ Outcome = Witness | Literal["verified"] | None
 Stage = Callable[[State], Outcome]
 
 
-def decide(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
-    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, and nothing else once the query is well formed."""
+def decide(query: Query, options: Options | None = None, progress: Progress | None = None, memory: Memory | None = None) -> Result:
+    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, and nothing else once the query is well formed.
+
+    ``memory`` holds what earlier questions left, about the same network and property; this one adds to it.
+    """
     options = options or Options()
     names: tuple[str, ...] = {"auto": STAGES, "smt": ("interval", "solver")}.get(options.engine, ("ilp",))
-    return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages])
+    return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages], memory)
 
 
 def attack_only(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
@@ -144,7 +149,7 @@ def suggested(query: Query, x: Int64Array, options: Options | None = None) -> Re
     """Falsified, by an input that somebody else found; it has to be a witness (``replay.violates``), else ``InternalError``."""
     options, started = options or Options(), time.monotonic()
     witness = replay.witness(query, x, runtimes=options.runtimes)
-    state = State(query, options, lambda _stage, _line: None, None, list(range(len(query.property.violation))))
+    state = State(query, options, lambda _stage, _line: None, None, list(range(len(query.property.violation))), Memory())
     seconds = time.monotonic() - started
     state.reports.append(StageReport("claimed witness", seconds, Verdict.FALSIFIED, "an input that was suggested"))
     reason = "the claimed witness violates the property; " + _replayed_by(witness)
@@ -168,10 +173,11 @@ def robustness_query(network: Network, x: Int64Array, radius: int, label: int | 
     return Query(network, box.around(x, radius, qtype), Property.robustness(label, outputs), x)
 
 
-def _run(query: Query, options: Options, progress: Progress | None, names: Sequence[str]) -> Result:
+def _run(query: Query, options: Options, progress: Progress | None, names: Sequence[str], memory: Memory | None = None) -> Result:
     started = time.monotonic()
     deadline = None if options.timeout is None else started + options.timeout
-    state = State(query, options, progress or (lambda _stage, _line: None), deadline, list(range(len(query.property.violation))))
+    conjunctions = list(range(len(query.property.violation)))
+    state = State(query, options, progress or (lambda _stage, _line: None), deadline, conjunctions, memory or Memory())
     stages: dict[str, Stage] = {
         "clean input": _clean_input,
         "interval": _interval,
@@ -221,12 +227,13 @@ _PROVED_BY = {
 
 
 def _clean_input(state: State) -> Outcome:
-    """The input that the box was built around, or its middle."""
+    """The input that the box was built around, or its middle; and what is remembered."""
     query = state.query
-    x = query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1
-    if replay.violates(query, x[None])[0]:
-        return replay.witness(query, x, runtimes=state.options.runtimes)
-    return None
+    x = (query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1)[None]
+    if state.memory.points is not None:
+        x = np.concatenate([x, state.memory.points])
+    hits = np.flatnonzero(replay.violates(query, x))
+    return replay.witness(query, x[hits[0]], runtimes=state.options.runtimes) if len(hits) else None
 
 
 def _interval(state: State) -> Outcome:
@@ -262,15 +269,23 @@ def _root(state: State) -> Outcome:
 
     torch.set_num_threads(state.options.threads)
     query = state.query
-    root = Root.of(query, state.tightenings)
-    tighten(root, state.deadline)
+    kept = state.memory.search(query.box)
+    if kept is not None:
+        root = kept.root
+    else:
+        root = Root.of(query, state.tightenings)
+        tighten(root, state.deadline)
     state.tightenings, state.bounds = root.tightenings, root.bounds()
     state.close_by_interval(state.bounds)
     if not state.open:
         return "verified"
     attack = NodeAttack(query, state.deadline)
-    state.searching = Search(root, state.open, attack, _leaf_solver(state), lambda line: state.progress("search", line))
-    return _after_search(state, state.searching.run(state.deadline, 0))
+    state.searching = kept or Search(root, state.open, attack, _leaf_solver(state), lambda line: state.progress("search", line))
+    state.memory.keep(state.searching)
+    outcome = _after_search(state, state.searching.run(state.deadline, 0))
+    if outcome is None and kept is None and state.memory.points is not None:
+        state.searching.suggest(np.clip(state.memory.points, query.box.lo, query.box.hi))
+    return outcome
 
 
 def _search(state: State) -> Outcome:
@@ -279,9 +294,15 @@ def _search(state: State) -> Outcome:
         outcome = _root(state)
         if outcome is not None or state.searching is None:
             return outcome
-    outcome = _after_search(state, state.searching.run(state.deadline, state.options.most_nodes))
+    most = state.options.most_nodes
+    reserve = None
+    if state.deadline is not None and state.options.check:
+        from bvverify.search.reserve import Reserve
+
+        reserve = Reserve(state.query, state.tightenings, state.deadline)
+    outcome = _after_search(state, state.searching.run(state.deadline, most, reserve))
     if outcome is None:
-        state.ran_out = "nodes" if state.deadline is None or time.monotonic() < state.deadline else "time"
+        state.ran_out = "nodes" if most is not None and state.searching.nodes >= most else "time"
         state.reason = f"the {'limit of nodes' if state.ran_out == 'nodes' else 'time limit'} ran out in the search: {state.detail}"
     return outcome
 

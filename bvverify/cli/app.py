@@ -25,6 +25,7 @@ from bvverify.cli import (
     explain,
     export,
     html,
+    radius,
     replay,
     robust,
     run,
@@ -85,6 +86,7 @@ def _bvverify(
 _COMMANDS = (
     verify,
     robust,
+    radius,
     attack,
     compare,
     run,

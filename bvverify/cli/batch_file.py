@@ -11,7 +11,7 @@ from typing import Any
 
 from bvverify.errors import InputError, UsageError
 
-ECHOED = ("model", "input", "label", "radius", "property")
+ECHOED = ("model", "input", "label", "radius", "property", "target")
 """The fields that identify a row, as the CSV gives them; a field that the CSV does not have is null."""
 
 Key = tuple[str | None, ...]

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bvverify import verify
-from bvverify.cli.question import check_label, check_radius, read_input
+from bvverify.cli import batch_radius
+from bvverify.cli.question import check_class, check_label, check_radius, read_input
 from bvverify.cli.report import checked_object, open_object, save_certificates
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
@@ -29,6 +30,7 @@ from bvverify.load.profile import accumulator_of, with_accumulator
 from bvverify.model.network import Network
 from bvverify.model.query import Query
 from bvverify.model.result import Result, Verdict
+from bvverify.radius import Around
 from bvverify.run import interpreter
 
 Answer = dict[str, Any]
@@ -67,9 +69,8 @@ def _end_with(parent: BaseProcess) -> None:
 
 def echo(instance: Instance) -> dict[str, str | None]:
     """What identifies the row, exactly as the CSV gives it."""
-    return {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")} | (
-        {"property": instance.raw["property"]} if "property" in instance.raw else {}
-    )
+    given = {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")}
+    return given | {name: instance.raw[name] for name in ("property", "target") if name in instance.raw}
 
 
 def lost(task: Task) -> Answer:
@@ -109,17 +110,26 @@ def _changed(path: Path) -> int:
 
 def ask(task: Task) -> tuple[Query, ...]:
     """The queries of a row, of which one violation suffices; the clean input of a robustness question is its ``nominal``."""
+    row, network = task.instance, _network_of(task)
+    if row.property is not None:
+        return tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
+    return (_around(row, network).query(row.radius),)
+
+
+def _network_of(task: Task) -> Network:
     row = task.instance
     if row.error is not None:
         raise InputError(row.error)
     semantics = with_accumulator(row.semantics, accumulator_of(task.semantics)) if row.semantics else task.semantics
-    network = _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
-    if row.property is not None:
-        return tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
+    return _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
+
+
+def _around(row: Instance, network: Network) -> Around:
     x = read_input(network, row.input)[1]
     check_radius(network, row.radius)
     check_label(network, row.label)
-    return (verify.robustness_query(network, x, row.radius, row.label),)
+    check_class(network, "target", row.target)
+    return Around.of(network, x, row.label if row.target is None else None, row.target)
 
 
 def options(task: Task) -> verify.Options:
@@ -127,22 +137,24 @@ def options(task: Task) -> verify.Options:
     return task.options if task.instance.timeout is None else replace(task.options, timeout=task.instance.timeout)
 
 
-def predicted(query: Query) -> int | None:
-    """The class of the clean input where it is another than the label that the row asks about; None where they agree."""
-    if query.nominal is None:
+def predicted(query: Query, label: int | None) -> int | None:
+    """The class of the clean input where it is another than ``label``, which the row gives; None where they agree."""
+    if query.nominal is None or label is None:
         return None
     found = int(interpreter.run(query.network, query.nominal[None])[0].argmax())
-    return None if found == query.property.label else found
+    return None if found == label else found
 
 
 def _decide(task: Task) -> Answer:
+    row = task.instance
     queries = ask(task)
-    other = predicted(queries[0]) if queries else None
+    other = predicted(queries[0], row.label) if queries else None
     if other is not None:
         reason = f"the clean input's class is {other}"
         return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=queries[0].network.semantics)
-    result = verify.decide_all(queries, options(task))
-    return answer(task, result)
+    if row.property is None and row.largest:
+        return echo(row) | batch_radius.decide(_around(row, queries[0].network), row.maximum, options(task), task.certificate)
+    return answer(task, verify.decide_all(queries, options(task)))
 
 
 def answer(task: Task, result: Result) -> Answer:

@@ -24,7 +24,7 @@ from bvverify.verify import Options
 Row = TypeVar("Row")
 Made = TypeVar("Made")
 
-_ORDER = ("verified", "falsified", "unknown", "misclassified", "error")
+_ORDER = ("verified", "falsified", "found", "unknown", "misclassified", "error")
 _PRELOADED = ["numpy", "torch", "bvverify.cli.batch_row"]
 """Imported once, in the server that the workers are forked from, not once in each of them."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -15,7 +15,7 @@ from bvverify.cli import options as o
 if TYPE_CHECKING:
     from bvverify.model.certificate import Certificate
     from bvverify.model.network import Network
-    from bvverify.model.query import Query
+    from bvverify.model.query import Conjunction, Query
     from bvverify.model.result import CheckReport
 
 NAME = "check"
@@ -146,18 +146,21 @@ def _claim(certificate: Certificate, network: Network) -> str:
     widest, moving = int((stated.hi - stated.lo).max()), int((stated.lo < stated.hi).sum())
     where = f"every one of the inputs of a box ({moving} of {stated.lo.size} values vary, by up to {widest})"
     for label in range(outputs):
-        robust = Property.robustness(label, outputs).violation
-        same = len(robust) == len(stated.violation) and all(
-            len(c) == 1
-            and c[0].bound == d[0].bound
-            and (c[0].outputs == d[0].outputs).all()
-            and (c[0].inputs is None or not c[0].inputs.any())
-            for c, d in zip(stated.violation, robust, strict=True)
-        )
-        if same:
+        if _same(stated.violation, Property.robustness(label, outputs).violation):
             return f"the class is {label} for {where}"
+        if _same(stated.violation, Property.avoiding(label, outputs).violation):
+            return f"the class is not {label} for {where}"
     rows = sum(len(c) for c in stated.violation)
     return f"none of {len(stated.violation)} conjunctions of {rows} linear constraints is met by {where}"
+
+
+def _same(stated: tuple[Conjunction, ...], known: tuple[Conjunction, ...]) -> bool:
+    """Whether two violations are the same rows, of which ``known`` has none over inputs."""
+    return [len(c) for c in stated] == [len(c) for c in known] and all(
+        row.bound == other.bound and (row.outputs == other.outputs).all() and (row.inputs is None or not row.inputs.any())
+        for c, d in zip(stated, known, strict=True)
+        for row, other in zip(c, d, strict=True)
+    )
 
 
 def _lines(certificate: Certificate, network: Network, report: CheckReport, seconds: float) -> list[str]:

@@ -19,6 +19,7 @@ from bvverify.cli.question import Question as Asked
 from bvverify.cli.report import as_object, flat, save_certificates
 from bvverify.crosscheck.judge import Status, judge
 from bvverify.crosscheck.witness import Check, check
+from bvverify.errors import InputError
 from bvverify.load.claims import Claim
 from bvverify.model.query import Query
 from bvverify.model.result import Result, Verdict
@@ -59,11 +60,13 @@ def decide(question: Question) -> list[Answer]:
 
 def _decide(question: Question) -> list[Answer]:
     task = question.task
+    if task.instance.largest:
+        raise InputError("a claim is about one radius: give it as a number")
     queries = batch_row.ask(task)
     checks = {c.witness: check(c.witness, queries) for c in question.claims if c.witness and queries}
     result = _result(queries, checks, batch_row.options(task))
     answer = batch_row.answer(task, result)
-    other = batch_row.predicted(queries[0])
+    other = batch_row.predicted(queries[0], task.instance.label) if queries else None
     if other is not None and result.verdict is Verdict.FALSIFIED:
         answer |= {"verdict": "misclassified", "reason": f"the clean input's class is {other}"}
     if result.witness is not None:

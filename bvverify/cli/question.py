@@ -107,10 +107,15 @@ def check_radius(network: Network, radius: int) -> None:
 
 
 def check_label(network: Network, label: int | None) -> None:
-    """``UsageError`` for a class that the network does not have."""
+    """``UsageError`` for a label that the network does not have."""
+    check_class(network, "--label", label)
+
+
+def check_class(network: Network, name: str, given: int | None) -> None:
+    """``UsageError`` for a class, given as option ``name``, that the network does not have."""
     classes = network.output_tensor.size
-    if label is not None and not 0 <= label < classes:
-        raise UsageError(f"--label {label}: the network has {classes} outputs, so a label is 0 to {classes - 1}")
+    if given is not None and not 0 <= given < classes:
+        raise UsageError(f"{name} {given}: the network has {classes} outputs, so a label is 0 to {classes - 1}")
 
 
 def real_number(text: str) -> Fraction:

@@ -52,28 +52,28 @@ def finish(
 def as_lines(question: Question, result: Result, witness_file: Path | None = None, certificates: Sequence[Path] = ()) -> list[str]:
     """The verdict, then what was asked, who decided it and what the verdict holds for."""
     network = question.network
-    lines = [str(result.verdict), _line("asked", asked(question, result))]
+    lines = [str(result.verdict), line("asked", asked(question, result))]
     if result.witness is None and result.reason:
-        lines.append(_line("because", result.reason))
-    lines.append(_line("stage", f"{result.stage}, {result.seconds:.2f} s"))
+        lines.append(line("because", result.reason))
+    lines.append(line("stage", f"{result.stage}, {result.seconds:.2f} s"))
     if result.witness is not None:
-        lines += [_line(*pair) for pair in _about_witness(question, result, result.witness)]
+        lines += [line(*pair) for pair in about_witness(question, result, result.witness)]
         if witness_file is not None:
-            lines.append(_line("saved", str(witness_file)))
+            lines.append(line("saved", str(witness_file)))
     if result.verdict is Verdict.VERIFIED:
-        lines.append(_line("checked", _about_check(result)))
-        lines += [_line("saved", str(file)) for file in certificates]
-    lines.append(_line("semantics", f"{result.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
-    pairs = _about_pairs(question)
+        lines.append(line("checked", about_check(result)))
+        lines += [line("saved", str(file)) for file in certificates]
+    lines.append(line("semantics", f"{result.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
+    pairs = about_pairs(question)
     if pairs:
-        lines.append(_line("pairs", pairs))
+        lines.append(line("pairs", pairs))
     if network.output.stripped is not None:
-        lines.append(_line("outputs of", f"what the final {network.output.stripped} reads: the verdict is about the logits"))
-    lines.append(_line("model", f"{Path(network.provenance.path).name}, sha256 {result.model_sha256[:16]}"))
+        lines.append(line("outputs of", f"what the final {network.output.stripped} reads: the verdict is about the logits"))
+    lines.append(line("model", f"{Path(network.provenance.path).name}, sha256 {result.model_sha256[:16]}"))
     return lines
 
 
-def _about_pairs(question: Question) -> str:
+def about_pairs(question: Question) -> str:
     """What CPUs with and without VNNI make of the question; nothing where they never differ."""
     network = question.network
     if saturating_pairs.assumed(network.semantics):
@@ -84,14 +84,15 @@ def _about_pairs(question: Question) -> str:
     return f"summed exactly, as CPUs with {feature} do; x86 without it may differ: --accumulator saturating-pairs"
 
 
-def _pairs_object(question: Question) -> dict[str, Any]:
+def pairs_object(question: Question) -> dict[str, Any]:
     """``pairs``, where the accumulator saturates: how many can leave int16, on the boxes and on the whole input space."""
     if not saturating_pairs.assumed(question.network.semantics):
         return {}
     return {"pairs": asdict(Reach.of(question.network, [q.box for q in question.queries]))}
 
 
-def _about_check(result: Result) -> str:
+def about_check(result: Result) -> str:
+    """What the kernel accepted, in words."""
     if result.checked is None:
         return "no: the kernel was not asked (--no-check)"
     c = result.checked
@@ -134,11 +135,13 @@ def asked(question: Question, result: Result) -> str:
     return f"{result.property_text}, for every input within {reach} of {given['input']}"
 
 
-def _line(name: str, text: str) -> str:
+def line(name: str, text: str) -> str:
+    """One line below the verdict."""
     return f"  {name:<10} {text}"
 
 
-def _about_witness(question: Question, result: Result, witness: Witness) -> list[tuple[str, str]]:
+def about_witness(question: Question, result: Result, witness: Witness) -> list[tuple[str, str]]:
+    """A witness by name and text: what it violates, its outputs, who replayed it."""
     query = query_of(question, witness)
     output = witness.output.ravel()
     about = []
@@ -199,7 +202,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
         "open": open_object(result),
         "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
         "versions": dict(sorted(result.versions.items())),
-    } | _pairs_object(question)
+    } | pairs_object(question)
 
 
 def witness_object(network: Network, query: Query, witness: Witness) -> dict[str, Any]:

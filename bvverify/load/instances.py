@@ -17,11 +17,16 @@ from bvverify.errors import InputError
 _ROBUST = ("model", "input", "label", "radius")
 _PROPERTY = ("model", "property")
 _OPTIONAL = ("timeout", "semantics")
+_LARGEST = "max"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One row: ``raw`` is what the CSV says; paths are resolved against the CSV's folder; ``error`` says why it cannot be asked."""
+    """One row: ``raw`` is what the CSV says; paths are resolved against the CSV's folder; ``error`` says why it cannot be asked.
+
+    With ``largest`` the row asks for the largest radius, up to ``maximum`` (None: any), and ``radius`` says nothing. ``target`` is the
+    class that the input must not get; None: it must keep its own.
+    """
 
     raw: dict[str, str]
     model: Path
@@ -32,6 +37,9 @@ class Instance:
     timeout: float | None = None
     semantics: str | None = None
     error: str | None = None
+    largest: bool = False
+    maximum: int | None = None
+    target: int | None = None
 
 
 def read_table(path: Path) -> list[list[str]]:
@@ -101,15 +109,19 @@ def instance_of(path: Path, number: int, raw: dict[str, str]) -> Instance:
             return Instance(raw, instance.model, property=folder / raw["property"], timeout=timeout, semantics=semantics)
         if not raw["input"]:
             raise InputError(f"{where}: names no input")
-        label = raw.get("label", "")
+        label, target = raw.get("label", ""), raw.get("target", "")
+        largest, _, most = raw["radius"].partition(":")
         return Instance(
             raw,
             instance.model,
             str(folder / raw["input"]),
             None if label == "" else _integer(where, "label", label),
-            _integer(where, "radius", raw["radius"]),
+            0 if largest == _LARGEST else _integer(where, "radius", raw["radius"]),
             timeout=timeout,
             semantics=semantics,
+            largest=largest == _LARGEST,
+            maximum=_integer(where, "radius", most) if largest == _LARGEST and ":" in raw["radius"] else None,
+            target=None if target == "" else _integer(where, "target", target),
         )
     except InputError as error:
         return _broken(instance, str(error))
@@ -117,7 +129,9 @@ def instance_of(path: Path, number: int, raw: dict[str, str]) -> Instance:
 
 def _integer(where: str, name: str, text: str) -> int:
     if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 9:
-        raise InputError(f"{where}: {name} is {text!r}, not an integer")
+        raise InputError(
+            f"{where}: {name} is {text!r}, not an integer" + (f" (or {_LARGEST}, or {_LARGEST}:N)" if name == "radius" else "")
+        )
     return int(text)
 
 

@@ -85,6 +85,17 @@ class Property:
                 rows.append((Linear(frozen_array(row, np.int64), 0 if rival < label else -1),))
         return Property(tuple(rows), f"the class stays {label} (first index of the largest output)", label)
 
+    @staticmethod
+    def avoiding(target: int, outputs: int) -> Property:
+        """The predicted class never becomes ``target``: one conjunction, in which ``target`` wins over every other class."""
+        rows = []
+        for other in range(outputs):
+            if other != target:
+                row = np.zeros(outputs, np.int64)
+                row[other], row[target] = 1, -1
+                rows.append(Linear(frozen_array(row, np.int64), 0 if target < other else -1))
+        return Property((tuple(rows),), f"the class never becomes {target} (first index of the largest output)")
+
     def violated(self, x: Int64Array, y: Int64Array) -> np.ndarray:
         """Which of a batch of inputs and outputs (both flattened to two axes) violate the property; bool (batch,)."""
         hit = np.zeros(len(y), bool)

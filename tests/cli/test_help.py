@@ -11,6 +11,7 @@ from bvverify import __version__
 COMMANDS = [
     "verify",
     "robust",
+    "radius",
     "attack",
     "compare",
     "run",
