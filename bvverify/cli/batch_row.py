@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bvverify import verify
-from bvverify.cli.question import check_label, check_radius, read_input
+from bvverify.cli.question import Near, check_label, read_input
 from bvverify.cli.report import checked_object, open_object, save_certificates
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
@@ -68,7 +68,7 @@ def _end_with(parent: BaseProcess) -> None:
 def echo(instance: Instance) -> dict[str, str | None]:
     """What identifies the row, exactly as the CSV gives it."""
     return {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")} | (
-        {"property": instance.raw["property"]} if "property" in instance.raw else {}
+        {name: instance.raw[name] for name in ("clip", "property") if name in instance.raw}
     )
 
 
@@ -112,14 +112,14 @@ def _decide(task: Task) -> Answer:
     if row.property is not None:
         queries = tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
     else:
-        x = read_input(network, row.input)[1]
-        check_radius(network, row.radius)
+        given = read_input(network, row.input)
+        x, box = given.x, Near(row.input, row.radius, clip=row.clip).box(network, given)
         check_label(network, row.label)
         predicted = int(interpreter.run(network, x[None])[0].argmax())
         if row.label is not None and predicted != row.label:
             reason = f"the clean input's class is {predicted}"
             return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=network.semantics)
-        queries = (verify.robustness_query(network, x, row.radius, row.label),)
+        queries = (replace(verify.robustness_query(network, x, 0, row.label), box=box),)
     result = verify.decide_all(queries, options)
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
     answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)

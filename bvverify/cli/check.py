@@ -33,6 +33,7 @@ def command(
     source: o.MaybeInput = None,
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
+    clip: o.Clip = None,
     label: o.Label = None,
     allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
@@ -53,7 +54,7 @@ def command(
 
     read = certificate_file.read(certificate)
     network = _network(_model(certificate, read, model), read, named=property_file is not None or source is not None)
-    queries = _queries(read, network, property_file, source, radius, epsilon, label)
+    queries = _queries(read, network, property_file, source, radius, epsilon, label, clip)
     begun, report, reason = time.monotonic(), None, ""
     for query in queries:
         try:
@@ -120,6 +121,7 @@ def _queries(
     radius: int | None,
     epsilon: str | None,
     label: int | None,
+    clip: str | None,
 ) -> list[Query]:
     """The question that was named, one query a box; without one, the certificate's own statement."""
     from bvverify.cli import question
@@ -128,7 +130,7 @@ def _queries(
 
     path, stated = Path(network.provenance.path), certificate.statement
     if property_file is not None or source is not None:
-        return list(question.ask(path, property_file, source, radius, epsilon, label, stated.semantics).queries)
+        return list(question.ask(path, property_file, source, radius, epsilon, label, stated.semantics, clip).queries)
     outputs = network.output_tensor.size
     _check_box(path, certificate, network)
     rows = [row for conjunction in stated.violation for row in conjunction]
@@ -140,11 +142,10 @@ def _queries(
 
 def _claim(certificate: Certificate, network: Network) -> str:
     """What is shown, said from the numbers and not from the certificate's own words."""
-    from bvverify.model.query import Property
+    from bvverify.model.query import Box, Property
 
     stated, outputs = certificate.statement, network.output_tensor.size
-    widest, moving = int((stated.hi - stated.lo).max()), int((stated.lo < stated.hi).sum())
-    where = f"every one of the inputs of a box ({moving} of {stated.lo.size} values vary, by up to {widest})"
+    where = f"every one of the inputs of a box ({Box.of(stated.lo, stated.hi)})"
     for label in range(outputs):
         robust = Property.robustness(label, outputs).violation
         same = len(robust) == len(stated.violation) and all(

@@ -39,6 +39,7 @@ def explain_file(spec: str, model: Path | None, *, as_json: bool) -> int:
         saved.epsilon,
         saved.label,
         saved.semantics,
+        None if saved.property is not None else saved.clip,
     )
     made = asked.network.provenance
     if saved.sha256 and made.sha256 != saved.sha256:

@@ -31,6 +31,7 @@ def command(
     source: o.MaybeInput = None,
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
+    clip: o.Clip = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
@@ -52,7 +53,7 @@ def command(
     from bvverify.errors import UsageError
 
     check_writable(output)
-    asked = question.ask(model, property_file, source, radius, epsilon, label, o.whose(semantics, accumulator))
+    asked = question.ask(model, property_file, source, radius, epsilon, label, o.whose(semantics, accumulator), clip)
     cases = len(asked.queries)
     if case is None and cases != 1:
         raise UsageError(f"{property_file}: has {cases} boxes; choose one with --case 0 to {cases - 1}")

@@ -23,7 +23,7 @@ def trace(model: Path, source: str, neuron: str | None, semantics: str | None, a
     network = load(model, semantics)
     other = None if against is None else load_against(network, against)
     place = None if neuron is None else locate(network, neuron)
-    run = Run.of(network, read_input(network, source)[0])
+    run = Run.of(network, read_input(network, source).batch.values)
     ink = Ink(draw.colours())
     made: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -46,7 +46,7 @@ def trace(model: Path, source: str, neuron: str | None, semantics: str | None, a
             made["calculation"] = as_object(calculation)
             lines += ["", *trace_text.calculation(calculation, ink)]
     else:
-        theirs = Run.of(other, read_input(other, source)[0])
+        theirs = Run.of(other, read_input(other, source).batch.values)
         found = apart(run, theirs)
         both = found.parts if place is None else (calculate(run, *place), calculate(theirs, *place))
         made |= {

@@ -57,6 +57,7 @@ class Saved:
     input: str | None
     radius: int | None
     epsilon: str | None
+    clip: str | None
     label: int | None
     costs: tuple[Cost, ...]
     checked: CheckReport | None
@@ -180,6 +181,7 @@ def _of_batch(data: _Fields) -> dict[str, Any]:
         "input": data.maybe("input", str),
         "radius": whole("radius"),
         "epsilon": None,
+        "clip": data.maybe("clip", str) or None,
         "label": whole("label"),
         "costs": tuple(Cost(k, float(v), "") for k, v in data.get("stages", dict).items() if isinstance(v, int | float)),
         "witness": None if data.maybe("witness", list) is None else data.integers("witness"),
@@ -197,6 +199,7 @@ def _of_command(data: _Fields) -> dict[str, Any]:
         "input": asked.maybe("input", str),
         "radius": asked.maybe("radius", int),
         "epsilon": asked.maybe("epsilon", str),
+        "clip": asked.maybe("clip", str),
         "label": asked.maybe("label", int),
         "costs": tuple(
             Cost(s.get("stage", str), float(s.get("seconds", int, float)), s.get("detail", str)) for s in data.objects("stages")

@@ -16,7 +16,7 @@ from bvverify.errors import InputError
 
 _ROBUST = ("model", "input", "label", "radius")
 _PROPERTY = ("model", "property")
-_OPTIONAL = ("timeout", "semantics")
+_OPTIONAL = ("timeout", "semantics", "clip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Instance:
     property: Path | None = None
     timeout: float | None = None
     semantics: str | None = None
+    clip: str | None = None
     error: str | None = None
 
 
@@ -98,6 +99,7 @@ def _instance(path: Path, number: int, raw: dict[str, str]) -> Instance:
             _integer(where, "radius", raw["radius"]),
             timeout=timeout,
             semantics=semantics,
+            clip=raw.get("clip") or None,
         )
     except InputError as error:
         return _broken(instance, str(error))
