@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "check"
 REJECTED = 6
+ANOTHER_QUESTION = 2
 
 
 def command(
@@ -46,17 +47,23 @@ def command(
 
     Example: bvverify check proof.bvcert --model model.onnx --input test.npz::7 --radius 2
 
-    Exit codes: 0 accepted, 6 rejected, 1 usage, 2 unreadable or unsupported input.
+    Exit codes: 0 accepted, 6 rejected: its proof does not hold, 2 rejected: it is about another question, or an unreadable
+    or unsupported input, 1 usage.
     """
     from bvverify.certify import kernel
     from bvverify.cli.output import SCHEMA_VERSION, emit
     from bvverify.load import certificate_file
+    from bvverify.model.certificate import Statement
 
     read = certificate_file.read(certificate)
     network = _network(_model(certificate, read, model), read, named=property_file is not None or source is not None)
     queries = _queries(read, network, property_file, source, radius, epsilon, label, clip)
     begun, report, reason = time.monotonic(), None, ""
-    for query in queries:
+    differences = [read.statement.differs(Statement.of(query)) for query in queries]
+    asked = [query for query, difference in zip(queries, differences, strict=True) if not difference]
+    if not asked:
+        reason = f"it is about {differences[0]}" if differences else "there is no box to ask about"
+    for query in asked:
         try:
             report = kernel.check(read, query)
             break
@@ -69,7 +76,9 @@ def command(
         emit(f"rejected\n  because    {reason}")
     else:
         emit("\n".join(_lines(read, network, report, seconds)))
-    return REJECTED if report is None else 0
+    if report is None:
+        return REJECTED if asked else ANOTHER_QUESTION
+    return 0
 
 
 def _model(file: Path, certificate: Certificate, given: Path | None) -> Path:

@@ -17,6 +17,7 @@ from bvverify.cli import about_box, report
 from bvverify.cli.output import SCHEMA_VERSION, emit, write
 from bvverify.cli.progress import ProgressLine
 from bvverify.cli.question import Given, Near, load_against, read_input
+from bvverify.cli.trace_text import index
 from bvverify.compare.answer import Answer
 from bvverify.compare.compare import Comparison, compare
 from bvverify.compare.joint import round_apart
@@ -194,9 +195,8 @@ def about(asked: Asked) -> list[str]:
 def _parting_lines(parting: Parting | None) -> list[str]:
     if parting is None:
         return [_line("parts at", "no tensor that the two readings have in common")]
-    element = ", ".join(map(str, parting.element))
     a, b = parting.results
-    lines = [_line("parts at", f"{parting.tensor}[{element}]: {a} under A, {b} under B")]
+    lines = [_line("parts at", f"{parting.tensor}{index(parting.element)}: {a} under A, {b} under B")]
     if parting.accumulator is not None:
         lines.append(_line("sum", f"accumulator {parting.accumulator}"))
         for name, rounding in zip("AB", parting.roundings, strict=True):
@@ -205,9 +205,20 @@ def _parting_lines(parting: Parting | None) -> list[str]:
 
 
 def _rounding_text(r: Rounding) -> str:
+    """From the accumulator to the integer; the zero point joins behind the rounding, so that number and tie are shown without it."""
+    number, tie = r.value - r.zero_point, r.tie - r.zero_point
     side = "on the tie" if not r.distance else f"{abs(float(r.distance)):.3g} {'above' if r.distance > 0 else 'below'} the tie"
-    end = " (saturated)" if r.saturated else ""
-    return f"{r.rule}: times {r.multiplier} is {float(r.value):.9g}, {side} {float(r.tie):g}: becomes {r.result}{end}"
+    end = f"with zero point {r.zero_point}: " if r.zero_point else ""
+    if r.saturated:
+        made = f"{end}{r.result} (saturated)"
+    else:
+        made = f"becomes {r.result - r.zero_point}, {end}{r.result}" if end else f"becomes {r.result}"
+    return f"{r.rule}: times {r.multiplier} is {float(number):.9g}, {side} {_plain(tie)}: {made}"
+
+
+def _plain(tie: Fraction) -> str:
+    """An integer and a half, to the digit."""
+    return f"{'-' if tie < 0 else ''}{int(abs(tie))}.5"
 
 
 def _layer_lines(asked: Asked, found: LayerComparison, witness_file: Path | None) -> list[str]:
@@ -300,6 +311,7 @@ def parting_object(parting: Parting) -> dict[str, Any]:
                 "multiplier": _fraction(r.multiplier),
                 "value": _fraction(r.value),
                 "tie": _fraction(r.tie),
+                "zero_point": r.zero_point,
                 "distance": _fraction(r.distance),
                 "result": r.result,
                 "saturated": r.saturated,

@@ -176,7 +176,8 @@ def load_against(network: Network, against: str) -> Network:
     """The file of a network under other semantics; "rational" is short for the ideal twin of its own. ``UsageError`` for its own again."""
     from bvverify.load.load import load
 
-    other = load(Path(network.provenance.path), network.semantics + SUFFIX if against in (_SHORT, SUFFIX[1:]) else against)
+    chosen = network.semantics + SUFFIX if against in (_SHORT, SUFFIX[1:]) else against
+    other = load(Path(network.provenance.path), chosen, option="--against")
     if network.semantics == other.semantics:
         raise UsageError(f"--against {against}: both are {network.semantics}; name another")
     return other

@@ -105,7 +105,7 @@ def _apart(found: Apart) -> list[str]:
     lines.append(f"  {'parts at':<10} {trace_text.place(first)}: {first.output} under A, {found.parts[1].output} under B")
     for s in found.spreads:
         size = f"{s.differing} of {s.elements} elements differ" if s.elements > 1 else "its one element differs"
-        at = ",".join(map(str, s.element))
+        at = trace_text.index(s.element)
         lines.append(f"  {'layer ' + str(s.layer):<10} {s.tensor}: {size}, by up to {abs(s.largest)} ({s.largest:+d} at {at})")
     if found.outputs[0] == found.outputs[1]:
         lines.append(f"  {'ends':<10} before the outputs, which are the same")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bvverify.errors import InputError, UsageError
+from bvverify.load.certificate_file import is_certificate
 from bvverify.model.result import CheckReport, Open
 
 COMMANDS = ("robust", "verify", "attack", "batch")
@@ -76,6 +77,8 @@ def read(spec: str) -> Saved:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_certificate(content):
+        raise InputError(f"{path}: is a certificate; bvverify check reads it")
     lines = [line for line in content.splitlines() if line.strip()]
     if separator:
         if not index.isascii() or not index.isdigit() or len(index) > 9:

@@ -47,8 +47,8 @@ class Box:
         return int((self.hi - self.lo).max()) + 1
 
     def __str__(self) -> str:
-        """The size in words: ``64 of 64 values vary, each takes up to 3 values``."""
-        reach = f", each takes up to {self.most} values" if self.varying else ""
+        """The size in words: ``64 of 64 values vary, taking up to 3 values each``."""
+        reach = f", taking up to {self.most} values each" if self.varying else ""
         return f"{self.varying} of {self.lo.size} values vary{reach}"
 
 

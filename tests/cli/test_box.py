@@ -30,7 +30,7 @@ def test_a_box_of_a_single_input_is_said_to_be_one(cli, mlp, images):
     assert f"  box        0 of 64 values vary: epsilon is {SMALL}\n" in outcome.out
     assert json.loads(cli(*asked, "0.01", "--json").out)["boxes"] == [{"values": 64, "varying": 0, "most": 1}]
     larger = cli(*asked, "1/16").out
-    assert "64 of 64 values vary, each takes up to 3 values\n" in larger
+    assert "64 of 64 values vary, taking up to 3 values each\n" in larger
     assert SMALL not in larger
 
 
@@ -44,7 +44,7 @@ def test_compare_says_it_as_well(cli, mlp, images):
 def test_check_counts_values(cli, mlp, images, tmp_path):
     proof = tmp_path / "proof.bvcert"
     cli("robust", mlp, "--input", f"{images}::7", "--radius", 1, "--certificate", proof)
-    assert "(64 of 64 values vary, each takes up to 3 values)" in cli("check", proof).out
+    assert "(64 of 64 values vary, taking up to 3 values each)" in cli("check", proof).out
 
 
 def test_a_witness_beyond_white_says_so_and_a_clip_keeps_it_out(cli, mlp, images, tmp_path):
