@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -168,3 +170,10 @@ def test_what_only_a_solver_closed_is_called_unchecked(cli):
     assert outcome.first == "verified"
     assert "  unchecked  1 leaf rests on the solver's word; there was nothing for the kernel to check\n" in outcome.out
     assert "checked    by the kernel" not in outcome.out
+
+
+def test_a_runtime_that_is_asked_stays_quiet():
+    asked = ["robust", LITE, "--input", f"{examples.path(examples.IMAGES)}::7", "--radius", "3"]
+    done = subprocess.run([sys.executable, "-m", "bvverify.cli", *asked], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (10, "")
+    assert "litert (xnnpack)" in done.stdout
