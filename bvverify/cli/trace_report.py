@@ -23,19 +23,23 @@ def trace(model: Path, source: str, neuron: str | None, semantics: str | None, a
     network = load(model, semantics)
     other = None if against is None else load_against(network, against)
     place = None if neuron is None else locate(network, neuron)
-    run = Run.of(network, read_input(network, source).batch.values)
+    batch = read_input(network, source).batch
+    run = Run.of(network, batch.values)
     ink = Ink(draw.colours())
     made: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "command": "trace",
         "model": {"path": network.provenance.path, "format": network.provenance.format, "sha256": network.provenance.sha256},
         "input": source,
+        "read": batch.as_object(network),
         "semantics": network.semantics,
         "output": run.output.tolist(),
         "class": int(run.output.argmax()),
     }
     lines = [f"{Path(network.provenance.path).name} on {source} under {network.semantics}"]
+    notes = [f"  {'input':<10} {note}" for note in batch.notes(network)]
     if other is None:
+        lines += notes
         lines.append(f"  {'outputs':<10} class {made['class']}: {' '.join(map(str, made['output']))}")
         if place is None:
             layers = overview(run)
@@ -58,7 +62,7 @@ def trace(model: Path, source: str, neuron: str | None, semantics: str | None, a
             "spread": as_object(found.spreads),
         }
         lines[0] += f" (A) and {other.semantics} (B)"
-        lines += _apart(found)
+        lines += [*notes, *_apart(found)]
         if both is not None:
             one, two = trace_text.calculation(both[0], ink), trace_text.calculation(both[1], ink, shown=both[0])
             lines += ["", f"A: {one[0]}", *one[1:], "", f"B: {two[0]}", *two[1:]]

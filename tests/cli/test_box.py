@@ -129,7 +129,7 @@ def test_pixels_of_the_wrong_scale(cli, mlp, images, tmp_path):
     count = int((image * 252 > 15.97).sum())
     note = f"  input      {count} of 64 values lie beyond the quantiser's range and were clipped\n"
     assert count > 10
-    for command in (["run", mlp], ["robust", mlp, "--radius", 0], ["attack", mlp, "--radius", 0]):
+    for command in (["run", mlp], ["trace", mlp], ["robust", mlp, "--radius", 0], ["attack", mlp, "--radius", 0]):
         assert note in cli(*command, "--input", tmp_path / "x.npy").out
         assert "  input " not in cli(*command, "--input", f"{images}::5").out
     report = json.loads(cli("robust", mlp, "--radius", 0, "--input", tmp_path / "x.npy", "--json").out)
@@ -177,3 +177,22 @@ def test_a_runtime_that_is_asked_stays_quiet():
     done = subprocess.run([sys.executable, "-m", "bvverify.cli", *asked], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (10, "")
     assert "litert (xnnpack)" in done.stdout
+
+
+def test_a_property_about_a_single_input_says_so(cli, mlp, tmp_path):
+    names = [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{i} Real)" for i in range(10)]
+    ends = [f"(assert (>= X_{i} 0.5))\n(assert (<= X_{i} 0.51))" for i in range(64)]
+    (tmp_path / "point.vnnlib").write_text("\n".join([*names, *ends, "(assert (>= Y_1 Y_0))"]))
+    assert "  box        0 of 64 values vary\n" in cli("verify", mlp, tmp_path / "point.vnnlib").out
+
+
+def test_a_certificate_whose_proof_does_not_hold_keeps_its_code(cli, mlp, images, tmp_path):
+    proof, forged = tmp_path / "proof.bvcert", tmp_path / "forged.bvcert"
+    cli("robust", mlp, "--input", f"{images}::7", "--radius", 1, "--certificate", proof)
+    entries = dict(np.load(proof))
+    with forged.open("wb") as file:
+        np.savez(file, **(entries | {"box": entries["box"] + np.array([0, 9]).reshape(2, 1, 1, 1)}))
+    outcome = cli("check", forged)
+    assert (outcome.code, outcome.first) == (6, "rejected")
+    outcome = cli("check", forged, "--input", f"{images}::7", "--radius", 1, "--json")
+    assert (outcome.code, json.loads(outcome.out)["reason"]) == (2, "it is about another box of inputs")
