@@ -34,7 +34,7 @@ def command(
 
     Each answer is written as it comes, in the order in which they finish.
 
-    The header is model,input,label,radius,timeout,semantics (the last two and label may be empty), or
+    The header is model,input,label,radius,timeout,semantics,clip (the last three and label may be empty), or
     model,property,timeout,semantics; VNN-COMP's instances.csv (onnx,vnnlib,timeout without a header) is read as
     well. Relative paths are relative to the CSV. A column target, where it is not empty, names a class and asks
     whether the input can get that one.

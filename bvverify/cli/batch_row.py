@@ -20,10 +20,11 @@ from typing import Any
 
 from bvverify import verify
 from bvverify.cli import batch_radius
-from bvverify.cli.question import check_class, check_label, check_radius, read_input
+from bvverify.cli.question import Near, check_class, check_label, check_radius, read_input
 from bvverify.cli.report import checked_object, open_object, save_certificates
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
+from bvverify.load.arrays import Given
 from bvverify.load.instances import Instance
 from bvverify.load.load import load
 from bvverify.load.profile import accumulator_of, with_accumulator
@@ -70,7 +71,7 @@ def _end_with(parent: BaseProcess) -> None:
 def echo(instance: Instance) -> dict[str, str | None]:
     """What identifies the row, exactly as the CSV gives it."""
     given = {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")}
-    return given | {name: instance.raw[name] for name in ("property", "target") if name in instance.raw}
+    return given | {name: instance.raw[name] for name in ("clip", "property", "target") if name in instance.raw}
 
 
 def lost(task: Task) -> Answer:
@@ -113,7 +114,8 @@ def ask(task: Task) -> tuple[Query, ...]:
     row, network = task.instance, _network_of(task)
     if row.property is not None:
         return tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
-    return (_around(row, network).query(row.radius),)
+    given, around = _around(row, network)
+    return (replace(around.query(0), box=Near(row.input, row.radius, clip=row.clip).box(network, given)),)
 
 
 def _network_of(task: Task) -> Network:
@@ -124,12 +126,12 @@ def _network_of(task: Task) -> Network:
     return _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
 
 
-def _around(row: Instance, network: Network) -> Around:
-    x = read_input(network, row.input)[1]
+def _around(row: Instance, network: Network) -> tuple[Given, Around]:
+    given = read_input(network, row.input)
     check_radius(network, row.radius)
     check_label(network, row.label)
     check_class(network, "target", row.target)
-    return Around.of(network, x, row.label if row.target is None else None, row.target)
+    return given, Around.of(network, given.x, row.label if row.target is None else None, row.target)
 
 
 def options(task: Task) -> verify.Options:
@@ -153,7 +155,10 @@ def _decide(task: Task) -> Answer:
         reason = f"the clean input's class is {other}"
         return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=queries[0].network.semantics)
     if row.property is None and row.largest:
-        return echo(row) | batch_radius.decide(_around(row, queries[0].network), row.maximum, options(task), task.certificate)
+        if row.clip is not None:
+            raise InputError("clip and the largest radius: radii are asked about whole boxes only")
+        _, around = _around(row, queries[0].network)
+        return echo(row) | batch_radius.decide(around, row.maximum, options(task), task.certificate)
     return answer(task, verify.decide_all(queries, options(task)))
 
 

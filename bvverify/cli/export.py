@@ -37,6 +37,7 @@ def command(
     source: o.MaybeInput = None,
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
+    clip: o.Clip = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
@@ -61,7 +62,7 @@ def command(
     check_writable(output)
     if reading is not None and form not in (Format.LP, Format.MPS):
         raise UsageError(f"--reading {reading}: only --format lp and --format mps have readings")
-    asked = question.ask(model, property_file, source, radius, epsilon, label, o.whose(semantics, accumulator))
+    asked = question.ask(model, property_file, source, radius, epsilon, label, o.whose(semantics, accumulator), clip)
     cases = len(asked.queries)
     if case is None and cases != 1:
         raise UsageError(f"{property_file}: has {cases} boxes; choose one with --case 0 to {cases - 1}")

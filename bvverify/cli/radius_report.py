@@ -37,7 +37,7 @@ def ask(model: Path, source: str, label: int | None, target: int | None, maximum
     network = load(model, semantics)
     check_class(network, "--label", label)
     check_class(network, "--targeted", target)
-    _, x = read_input(network, source)
+    x = read_input(network, source).x
     given = {"model": str(model), "input": source, "label": label, "targeted": target, "max": maximum}
     return Asked(radius.Around.of(network, x, label, target), maximum, given)
 
@@ -83,7 +83,7 @@ def _lines(asked: Asked, ends: radius.Ends, witness_file: Path | None, saved: li
     lines = [summary(ends), line("asked", f"{asked.around.asked.text}, around {asked.given['input']}")]
     if ends.holds is not None:
         lines.append(line("verified", f"radius {ends.verified}: {ends.holds.reason}"))
-        lines.append(line("checked", report.about_check(ends.holds)))
+        lines += [line(*pair) for pair in report.about_check(ends.holds.checked)]
         lines += [line("saved", str(file)) for file in saved]
     if ends.fails is not None and ends.fails.witness is not None:
         (_, first), *others = report.about_witness(question, ends.fails, ends.fails.witness)

@@ -72,15 +72,27 @@ def to_bytes(certificate: Certificate) -> bytes:
     return buffer.getvalue()
 
 
+def is_certificate(content: bytes) -> bool:
+    """Whether a file that begins so may be a certificate: an archive of arrays."""
+    return content.startswith(b"PK")
+
+
 def read(path: Path) -> Certificate:
     """Read a certificate file; ``InputError`` names the file and what is wrong with it."""
     try:
+        with path.open("rb") as file:
+            start = file.read(16)
+        if start and not is_certificate(start):
+            read_by = "a result, not a certificate; bvverify explain or replay reads it" if start.lstrip()[:1] == b"{" else "no certificate"
+            raise InputError(f"{path}: is {read_by}")
         with np.load(path, allow_pickle=False) as entries:
             return _certificate(entries)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'not a certificate file'}") from None
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
         raise InputError(f"{path}: not a certificate file of version 1, or damaged ({type(error).__name__}: {error})") from None
+    except InputError:
+        raise
     # zlib and NumPy's header parser have exceptions of their own.
     except Exception as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from None

@@ -69,7 +69,7 @@ def read(spec: str, network: Network) -> Candidate:
         return Candidate(_integers(spec, values, size).reshape(shape), note, {})
     if suffix in _COUNTEREXAMPLES:
         return _of_competition(path, network)
-    return Candidate(arrays.read_input(spec, network)[1], "", {})
+    return Candidate(arrays.read_input(spec, network).x, "", {})
 
 
 def _of_competition(path: Path, network: Network) -> Candidate:

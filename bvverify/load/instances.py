@@ -16,7 +16,7 @@ from bvverify.errors import InputError
 
 _ROBUST = ("model", "input", "label", "radius")
 _PROPERTY = ("model", "property")
-_OPTIONAL = ("timeout", "semantics")
+_OPTIONAL = ("timeout", "semantics", "clip")
 _LARGEST = "max"
 
 
@@ -36,6 +36,7 @@ class Instance:
     property: Path | None = None
     timeout: float | None = None
     semantics: str | None = None
+    clip: str | None = None
     error: str | None = None
     largest: bool = False
     maximum: int | None = None
@@ -122,6 +123,7 @@ def instance_of(path: Path, number: int, raw: dict[str, str]) -> Instance:
             largest=largest == _LARGEST,
             maximum=_integer(where, "radius", most) if largest == _LARGEST and ":" in raw["radius"] else None,
             target=None if target == "" else _integer(where, "target", target),
+            clip=raw.get("clip") or None,
         )
     except InputError as error:
         return _broken(instance, str(error))

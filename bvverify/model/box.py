@@ -51,6 +51,12 @@ def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
     return np.asarray(clamped.astype(np.int64) + quantiser.zero_point)
 
 
+def clipped(x: AnyArray, quantiser: Quantisation, qtype: QType) -> int:
+    """How many of the reals ``x`` lie beyond what the quantiser can say, so that it makes an end of the type of them."""
+    wide = QType(16, signed=True)
+    return int(np.count_nonzero(quantise(x, quantiser, wide) != quantise(x, quantiser, qtype)))
+
+
 def _check_overflow(scaled: AnyArray) -> None:
     if (np.abs(scaled) >= np.float32(_OVERFLOW)).any():
         raise UsageError(f"an input beyond {_OVERFLOW} times the scale of the model's quantiser: TFLite's conversion overflows there")

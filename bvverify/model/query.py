@@ -36,6 +36,21 @@ class Box:
         """Whether ``x`` (the input tensor's shape) lies inside."""
         return bool(((self.lo <= x) & (x <= self.hi)).all())
 
+    @property
+    def varying(self) -> int:
+        """How many elements take more than one value."""
+        return int(np.count_nonzero(self.lo < self.hi))
+
+    @property
+    def most(self) -> int:
+        """How many values an element takes, at most."""
+        return int((self.hi - self.lo).max()) + 1
+
+    def __str__(self) -> str:
+        """The size in words: ``64 of 64 values vary, taking up to 3 values each``."""
+        reach = f", taking up to {self.most} values each" if self.varying else ""
+        return f"{self.varying} of {self.lo.size} values vary{reach}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:

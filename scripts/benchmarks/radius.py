@@ -80,7 +80,7 @@ def replays(answer: dict) -> bool:
     if answer["witness"] is None:
         return False
     net = load(Path(answer["model"]), answer["semantics"])
-    around = Around.of(net, read_input(net, answer["input"])[1])
+    around = Around.of(net, read_input(net, answer["input"]).x)
     x = np.array(answer["witness"]).reshape(around.x.shape)
     query = around.query(answer["falsified"])
     return around.distance(x) == answer["falsified"] and bool(violates(query, x[None])[0])

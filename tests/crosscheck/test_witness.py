@@ -20,7 +20,7 @@ SAMPLE, RADIUS = 7, 3
 @pytest.fixture(scope="module")
 def query():
     network = load(examples.path("digits_mlp_qop.onnx"))
-    x = read_input(f"{examples.path(examples.IMAGES)}::{SAMPLE}", network)[1]
+    x = read_input(f"{examples.path(examples.IMAGES)}::{SAMPLE}", network).x
     return verify.robustness_query(network, x, RADIUS, 3)
 
 
