@@ -134,19 +134,25 @@ def _queries(
 ) -> list[Query]:
     """The question that was named, one query a box; without one, the certificate's own statement."""
     from bvverify.cli import question
+
+    if property_file is not None or source is not None:
+        path, semantics = Path(network.provenance.path), certificate.statement.semantics
+        return list(question.ask(path, property_file, source, radius, epsilon, label, semantics, clip).queries)
+    return [stated(certificate, network)]
+
+
+def stated(certificate: Certificate, network: Network) -> Query:
+    """The question that a certificate says it is about; ``InputError`` where that does not fit the model."""
     from bvverify.errors import InputError
     from bvverify.model.query import Box, Property, Query
 
-    path, stated = Path(network.provenance.path), certificate.statement
-    if property_file is not None or source is not None:
-        return list(question.ask(path, property_file, source, radius, epsilon, label, stated.semantics, clip).queries)
-    outputs = network.output_tensor.size
+    path, statement, outputs = Path(network.provenance.path), certificate.statement, network.output_tensor.size
     _check_box(path, certificate, network)
-    rows = [row for conjunction in stated.violation for row in conjunction]
+    rows = [row for conjunction in statement.violation for row in conjunction]
     small = all(abs(int(v)) < 1 << 31 for row in rows for v in (row.bound, *row.outputs, *(() if row.inputs is None else row.inputs)))
     if not small or any(row.outputs.shape != (outputs,) for row in rows):
         raise InputError(f"its statement does not fit the model {path}: rows that are not over its {outputs} outputs, or beyond 2^31")
-    return [Query(network, Box.of(stated.lo, stated.hi), Property(stated.violation, ""))]
+    return Query(network, Box.of(statement.lo, statement.hi), Property(statement.violation, ""))
 
 
 def _claim(certificate: Certificate, network: Network) -> str:

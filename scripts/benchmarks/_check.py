@@ -21,7 +21,7 @@ import json, sys, time
 sys.modules['torch'] = sys.modules['z3'] = None
 from pathlib import Path
 from bvverify.certify import kernel
-from bvverify.cli.check import _queries
+from bvverify.cli.check import stated
 from bvverify.load import certificate_file
 from bvverify.load.load import load
 networks, seconds, unchecked = {}, [], 0
@@ -30,7 +30,7 @@ for file, model, semantics in json.load(sys.stdin):
     networks[model, semantics] = network
     begun = time.monotonic()
     read = certificate_file.read(Path(file))
-    report = kernel.check(read, _queries(read, network, None, None, None, None, None)[0])
+    report = kernel.check(read, stated(read, network))
     seconds.append(time.monotonic() - begun)
     unchecked += report.solver_leaves
 print(json.dumps([seconds, unchecked]))
