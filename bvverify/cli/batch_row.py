@@ -21,7 +21,7 @@ from typing import Any
 from bvverify import verify
 from bvverify.cli.question import check_label, check_radius, read_input
 from bvverify.cli.report import checked_object, open_object, save_certificates
-from bvverify.errors import BvverifyError, InputError
+from bvverify.errors import BvverifyError, InputError, UsageError
 from bvverify.load import property_file as properties
 from bvverify.load.instances import Instance
 from bvverify.load.load import load
@@ -127,8 +127,13 @@ def _decide(task: Task) -> Answer:
     if result.verdict is Verdict.UNKNOWN:
         answer |= {"open": open_object(result)}
     if result.verdict is Verdict.VERIFIED:
-        files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
-        answer |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}
+        answer |= {"certificate": None, "checked": checked_object(result)}
+        try:
+            files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
+            answer["certificate"] = [str(f) for f in files] or None
+        except UsageError as error:
+            # A disk that is full does not cost the verdict.
+            answer["not_saved"] = str(error)
     return answer
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from bvverify.bounds.pairs import Reach
-from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, write
+from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, settle, write
 from bvverify.cli.question import Question
+from bvverify.errors import UsageError
 from bvverify.model import saturating_pairs
 from bvverify.model.certificate import Certificate
 from bvverify.model.network import Network
@@ -40,13 +41,24 @@ def finish(
     witness_file: Path | None,
     certificate_file: Path | None = None,
 ) -> int:
-    """Print the result, save the witness or the certificate if there is one to save, and return the exit code."""
-    saved = [] if certificate_file is None else save_certificates(certificate_file, result.certificates)
-    report = as_object(command, question, result) | {"certificate": [str(f) for f in saved] or None}
-    if result.witness is not None and witness_file is not None:
-        save_witness(witness_file, result.witness, report)
+    """Print the result, save the witness or the certificate if there is one to save, and return the exit code.
+
+    A file that cannot be written does not cost the answer: that is printed first, the complaint and the exit code of ``UsageError`` follow.
+    """
+    saved: list[Path] = []
+    refused: UsageError | None = None
+    report = as_object(command, question, result) | {"certificate": None}
+    try:
+        if certificate_file is not None:
+            saved = save_certificates(certificate_file, result.certificates)
+            report["certificate"] = [str(f) for f in saved] or None
+        if result.witness is not None and witness_file is not None:
+            save_witness(witness_file, result.witness, report)
+    except UsageError as error:
+        refused, witness_file = error, None
+        report["not_saved"] = str(error)
     emit(json.dumps(report) if as_json else "\n".join(as_lines(question, result, witness_file, saved)))
-    return EXIT_CODES[result.verdict]
+    return settle(EXIT_CODES[result.verdict], refused)
 
 
 def as_lines(question: Question, result: Result, witness_file: Path | None = None, certificates: Sequence[Path] = ()) -> list[str]:
