@@ -12,7 +12,7 @@ from fractions import Fraction
 from bvverify.errors import UnsupportedError
 from bvverify.load import vnnlib1
 from bvverify.load.formula import Formula, Variable
-from bvverify.load.sexpr import Node, SyntaxProblem, parse
+from bvverify.load.sexpr import Node, SyntaxProblem, clipped, parse
 from bvverify.model.network import Network
 
 _TYPES = {
@@ -38,6 +38,20 @@ def read(text: str, network: Network) -> tuple[set[Variable], Formula]:
     return vnnlib1.read_nodes([*declared, *lines])
 
 
+def tensors(text: str) -> list[tuple[str, str, str, tuple[int, ...]]] | None:
+    """Of a file that ``read`` takes: X or Y, the name, the element type and the shape of each tensor, as declared; None in version 1."""
+    if not is_version_2(text):
+        return None
+    (network,) = (node for node in parse(text) if node.head == "declare-network")
+    declared = [node.items for node in (network.items or ())[2:] if node.items]
+    return [("X" if i[0].text == "declare-input" else "Y", i[1].text, i[2].text, _shape(i[3])) for i in declared]
+
+
+def is_version_2(text: str) -> bool:
+    """Whether a property file says that it is of version 2."""
+    return "(vnnlib-version" in text
+
+
 def _check_with_package(text: str) -> None:
     import vnnlib
 
@@ -45,7 +59,7 @@ def _check_with_package(text: str) -> None:
         vnnlib.parse_query_string(text)
     # The package's exceptions derive from Exception alone.
     except Exception as error:
-        raise SyntaxProblem(f"line 1: the vnnlib package refuses the file: {' '.join(str(error).split())}") from error
+        raise SyntaxProblem(f"line 1: the vnnlib package refuses the file: {clipped(' '.join(str(error).split()), 400)}") from error
 
 
 def _declarations(nodes: Sequence[Node], network: Network) -> dict[str, tuple[str, tuple[int, ...], tuple[int, int] | None]]:
@@ -53,23 +67,23 @@ def _declarations(nodes: Sequence[Node], network: Network) -> dict[str, tuple[st
     networks = [node for node in nodes if node.head == "declare-network"]
     for node in nodes:
         if node.head not in ("vnnlib-version", "declare-network", "assert"):
-            raise UnsupportedError(f"line {node.line}: {node.head or node.text!r} is not read; one network and assertions are")
+            raise UnsupportedError(f"line {node.line}: {clipped(node.head or node.text)!r} is not read; one network and assertions are")
     if len(networks) != 1:
         raise UnsupportedError(f"line 1: {len(networks)} networks are declared; bvverify decides about one")
     names: dict[str, tuple[str, tuple[int, ...], tuple[int, int] | None]] = {}
     for node in (networks[0].items or ())[2:]:
         if node.head not in ("declare-input", "declare-output"):
-            raise UnsupportedError(f"line {node.line}: {node.head} is not read; one input and one output are")
+            raise UnsupportedError(f"line {node.line}: {clipped(node.head)} is not read; one input and one output are")
         items = node.items or ()
         if len(items) < 4 or items[2].text not in _TYPES:
-            raise SyntaxProblem(f"line {node.line}: {items[2].text if len(items) > 2 else 'nothing'!r} is no element type")
+            raise SyntaxProblem(f"line {node.line}: {clipped(items[2].text) if len(items) > 2 else 'nothing'!r} is no element type")
         kind = "X" if node.head == "declare-input" else "Y"
         if kind in {k for k, _, _ in names.values()}:
             raise UnsupportedError(f"line {node.line}: a second {'input' if kind == 'X' else 'output'}; bvverify takes one of each")
         shape = _shape(items[3])
         wanted = network.input.tensor.size if kind == "X" else network.output_tensor.size
         if _size(shape) != wanted:
-            raise SyntaxProblem(f"line {node.line}: {items[1].text} has {_size(shape)} elements, the network's has {wanted}")
+            raise SyntaxProblem(f"line {node.line}: {clipped(items[1].text)} has {_size(shape)} elements, the network's has {wanted}")
         names[items[1].text] = (kind, shape, _TYPES[items[2].text])
     if {k for k, _, _ in names.values()} != {"X", "Y"}:
         raise SyntaxProblem(f"line {networks[0].line}: the network declares no input or no output")
@@ -81,7 +95,7 @@ def _shape(node: Node) -> tuple[int, ...]:
     body = text.strip("[]")
     parts = [p for p in body.split(",") if p] if body else []
     if not text.startswith("[") or not all(p.isdigit() and 0 < int(p) < 1 << 31 for p in parts):
-        raise SyntaxProblem(f"line {node.line}: {text!r} is no shape")
+        raise SyntaxProblem(f"line {node.line}: {clipped(text)!r} is no shape")
     return tuple(int(p) for p in parts)
 
 
@@ -101,7 +115,7 @@ def _flattened(node: Node, names: dict[str, tuple[str, tuple[int, ...], tuple[in
         kind, shape, _ = names[name]
         indices = [int(p) if p.isdigit() else -1 for p in index.rstrip("]").split(",")] if bracket else []
         if len(indices) != len(shape) or any(not 0 <= i < d for i, d in zip(indices, shape, strict=True)):
-            raise SyntaxProblem(f"line {node.line}: {node.text} is no element of {name}, whose shape is {list(shape)}")
+            raise SyntaxProblem(f"line {node.line}: {clipped(node.text)} is no element of {name}, whose shape is {list(shape)}")
         flat = 0
         for i, d in zip(indices, shape, strict=True):
             flat = flat * d + i
@@ -124,4 +138,4 @@ def _check_constants(node: Node, names: dict[str, tuple[str, tuple[int, ...], tu
             if limits is not None and part.lstrip("-+.").replace(".", "").isdigit():
                 value = Fraction(part)
                 if value.denominator != 1 or not limits[0] <= value <= limits[1]:
-                    raise SyntaxProblem(f"line {node.line}: {part} is no value of the declared integer type")
+                    raise SyntaxProblem(f"line {node.line}: {clipped(part)} is no value of the declared integer type")
