@@ -152,7 +152,7 @@ def _reals(network: Network, side: np.ndarray) -> list[str]:
     quantiser = network.input.quantiser
     values = side if quantiser is None else box.dequantise(side, quantiser)
     return [
-        np.format_float_positional(v, unique=False, trim="-", precision=160) if values.dtype.kind == "f" else str(v) for v in values.ravel()
+        np.format_float_positional(v, unique=False, trim="0", precision=160) if values.dtype.kind == "f" else str(v) for v in values.ravel()
     ]
 
 

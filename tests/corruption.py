@@ -210,9 +210,9 @@ def subjects() -> dict[str, Subject]:
 _VERSION_2 = b"""(vnnlib-version <2.0>)
 (declare-network f
   (declare-input X int8 [1,2])
-  (declare-output Y Real [1,2]))
-(assert (and (>= X[0,0] -8.0) (<= X[0,0] 7.0) (>= X[0,1] -8.0) (<= X[0,1] 7.0)))
-(assert (or (<= Y[0,0] Y[0,1]) (>= Y[0,0] 3.0)))
+  (declare-output Y int8 [1,2]))
+(assert (and (>= X[0,0] -8) (<= X[0,0] 7) (>= X[0,1] -8) (<= X[0,1] 7)))
+(assert (or (<= Y[0,0] Y[0,1]) (>= Y[0,0] 3)))
 """
 _ROWS = b"model,input,label,radius,timeout,semantics\na.onnx,x.npz::1,3,2,10,onnxruntime\nb.onnx,x.npz::2,,1,,\n"
 
