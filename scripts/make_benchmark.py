@@ -139,7 +139,10 @@ def text(network: Network, around: Box, label: int, version: str, about: str) ->
         x, y = (lambda i: _element("X", i, shapes[0])), (lambda i: _element("Y", i, shapes[1]))
         kinds = _element_type(network, reads=True), _element_type(network, reads=False)
         lines += ["(vnnlib-version <2.0>)", "(declare-network N"]
-        lines += [f"    (declare-{w} {n} {k} {list(s)})" for w, n, k, s in zip(("input", "output"), "XY", kinds, shapes, strict=True)]
+        lines += [
+            f"    (declare-{w} {n} {k} [{','.join(map(str, s))}])"
+            for w, n, k, s in zip(("input", "output"), "XY", kinds, shapes, strict=True)
+        ]
         lines.append(")")
     for i, (lo, hi) in enumerate(zip(*ends, strict=True)):
         lines += [f"(assert (>= {x(i)} {lo}))", f"(assert (<= {x(i)} {hi}))"]

@@ -50,10 +50,11 @@ def _given(path: Path, network: Network, x: Int64Array, y: Int64Array) -> AnyArr
         return middle
     flat = x.ravel()
     box = property_file.real_box(path, network, x, y)
-    inside = np.clip(middle, _single(box.lo, up=True), _single(box.hi, up=False))
+    lo, hi = _single(box.lo, up=True), _single(box.hi, up=False)
+    inside = np.clip(middle, lo, hi)
     # Where no float32 in the box does, the end itself does: it reaches the quantiser as the nearest float32.
     nearest = np.clip(middle, *(np.array([nearest_float32(v) for v in side], np.float32) for side in (box.lo, box.hi)))
-    return np.where(quantise(inside, quantiser, qtype) == flat, inside, nearest)
+    return np.where((quantise(inside, quantiser, qtype) == flat) & (lo <= hi), inside, nearest)
 
 
 def _single(values: Sequence[Fraction], *, up: bool) -> Float32Array:

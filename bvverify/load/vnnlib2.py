@@ -6,6 +6,7 @@ cannot hold. One network with one input and one output is read; hidden nodes and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -15,6 +16,7 @@ from bvverify.load.formula import Formula, Variable
 from bvverify.load.sexpr import Node, SyntaxProblem, clipped, parse
 from bvverify.model.network import Network
 
+_BRACKET = re.compile(r"\[[\d, \t]*\]")
 _TYPES = {
     "real": None, "Real": None, "float16": None, "float32": None, "float64": None, "bfloat16": None,
     "int8": (-(1 << 7), (1 << 7) - 1), "int16": (-(1 << 15), (1 << 15) - 1), "int32": (-(1 << 31), (1 << 31) - 1),
@@ -27,7 +29,7 @@ _TYPES = {
 def read(text: str, network: Network) -> tuple[set[Variable], Formula]:
     """The declared variables and the violation; ``SyntaxProblem`` says what is wrong."""
     _check_with_package(text)
-    nodes = parse(text)
+    nodes = _nodes(text)
     names = _declarations(nodes, network)
     lines = [_flattened(node, names) for node in nodes if node.head == "assert"]
     declared = [
@@ -42,9 +44,14 @@ def tensors(text: str) -> list[tuple[str, str, str, tuple[int, ...]]] | None:
     """Of a file that ``read`` takes: X or Y, the name, the element type and the shape of each tensor, as declared; None in version 1."""
     if not is_version_2(text):
         return None
-    (network,) = (node for node in parse(text) if node.head == "declare-network")
+    (network,) = (node for node in _nodes(text) if node.head == "declare-network")
     declared = [node.items for node in (network.items or ())[2:] if node.items]
     return [("X" if i[0].text == "declare-input" else "Y", i[1].text, i[2].text, _shape(i[3])) for i in declared]
+
+
+def _nodes(text: str) -> list[Node]:
+    """The file's expressions; ``[1, 2]`` is one atom as ``[1,2]`` is."""
+    return parse(_BRACKET.sub(lambda found: "".join(found[0].split()), text))
 
 
 def is_version_2(text: str) -> bool:
