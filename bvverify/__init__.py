@@ -64,5 +64,5 @@ def robust(network: Network, x: Any, radius: int, label: int | None = None, **op
     from bvverify.run.interpreter import quantise_input
     from bvverify.verify import Options, decide, robustness_query
 
-    batch, _ = as_model_input(np.asarray(x), network)
+    batch = as_model_input(np.asarray(x), network).values
     return decide(robustness_query(network, quantise_input(network, batch)[0], radius, label), Options(**options))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from bvverify.model.result import CheckReport, Open, Result, StageReport, Verdic
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter, replay
 from bvverify.search import proof
+from bvverify.search.memory import Memory
 
 if TYPE_CHECKING:
     from bvverify.search.search import Outcome as SearchOutcome
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
+Engine = Literal[
+    "auto", "smt", "ilp:exact", "ilp:aaai24", "ilp:qvip", "ilp:exact:as-written", "ilp:aaai24:as-written", "ilp:qvip:as-written"
+]
 _LEAF_SECONDS = 5.0
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
@@ -46,12 +50,13 @@ class Options:
     """How to go about a question; none of it can change a verdict, only whether there is one.
 
     ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits the solver's process. ``stages`` restricts
-    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone. ``dump`` is a
+    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone, "ilp:..." to an ILP reading, whose
+    answer can falsify (its input replays) and never verify. ``dump`` is a
     file that receives the solver's question as SMT-LIB 2. ``check`` False leaves the kernel out, which the result records;
     ``most_nodes`` ends the search early; ``threads`` is for one search (batches have one each).
     """
 
-    engine: Literal["auto", "smt"] = "auto"
+    engine: Engine = "auto"
     timeout: float | None = None
     memory_mb: int = 4096
     seed: int = 0
@@ -72,6 +77,7 @@ class State:
     progress: Progress
     deadline: float | None
     open: list[int]
+    memory: Memory
     bounds: Bounds | None = None
     tightenings: list[Tightening] = field(default_factory=list)
     trees: dict[int, Forest] = field(default_factory=dict)
@@ -109,11 +115,14 @@ class Interrupted(KeyboardInterrupt):
         self.result = result
 
 
-def decide(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
-    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, ``Interrupted`` on Ctrl-C, and nothing else."""
+def decide(query: Query, options: Options | None = None, progress: Progress | None = None, memory: Memory | None = None) -> Result:
+    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, ``Interrupted`` on Ctrl-C, and nothing else.
+
+    ``memory`` holds what earlier questions left, about the same network and property; this one adds to it.
+    """
     options = options or Options()
-    names = ("interval", "solver") if options.engine == "smt" else STAGES
-    return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages])
+    names: tuple[str, ...] = {"auto": STAGES, "smt": ("interval", "solver")}.get(options.engine, ("ilp",))
+    return _run(query, options, progress, [n for n in names if options.stages is None or n in options.stages], memory)
 
 
 def attack_only(query: Query, options: Options | None = None, progress: Progress | None = None) -> Result:
@@ -155,6 +164,17 @@ def _together(results: Sequence[Result], started: float) -> Result:
     )
 
 
+def suggested(query: Query, x: Int64Array, options: Options | None = None) -> Result:
+    """Falsified, by an input that somebody else found; it has to be a witness (``replay.violates``), else ``InternalError``."""
+    options, started = options or Options(), time.monotonic()
+    witness = replay.witness(query, x, runtimes=options.runtimes)
+    state = State(query, options, lambda _stage, _line: None, None, list(range(len(query.property.violation))), Memory())
+    seconds = time.monotonic() - started
+    state.reports.append(StageReport("claimed witness", seconds, Verdict.FALSIFIED, "an input that was suggested"))
+    reason = "the claimed witness violates the property; " + _replayed_by(witness)
+    return _result(state, Verdict.FALSIFIED, "claimed witness", reason, started, witness)
+
+
 def robustness_query(network: Network, x: Int64Array, radius: int, label: int | None = None) -> Query:
     """The question whether the class of ``x`` (integers, the input tensor's shape) stays ``label`` within ``radius`` of every element.
 
@@ -172,10 +192,11 @@ def robustness_query(network: Network, x: Int64Array, radius: int, label: int | 
     return Query(network, box.around(x, radius, qtype), Property.robustness(label, outputs), x)
 
 
-def _run(query: Query, options: Options, progress: Progress | None, names: Sequence[str]) -> Result:
+def _run(query: Query, options: Options, progress: Progress | None, names: Sequence[str], memory: Memory | None = None) -> Result:
     started = time.monotonic()
     deadline = None if options.timeout is None else started + options.timeout
-    state = State(query, options, progress or (lambda _stage, _line: None), deadline, list(range(len(query.property.violation))))
+    conjunctions = list(range(len(query.property.violation)))
+    state = State(query, options, progress or (lambda _stage, _line: None), deadline, conjunctions, memory or Memory())
     try:
         return _through(state, names, started)
     except KeyboardInterrupt as stop:
@@ -193,6 +214,7 @@ def _through(state: State, names: Sequence[str], started: float) -> Result:
         "attack": _attack,
         "search": _search,
         "solver": _solver,
+        "ilp": _ilp,
     }
     for name in names:
         left = state.remaining()
@@ -209,9 +231,7 @@ def _through(state: State, names: Sequence[str], started: float) -> Result:
         state.reports.append(StageReport(name, time.monotonic() - begun, verdict, detail))
         if isinstance(outcome, Witness):
             _cross_check(state, outcome)
-            reason = "an input of the box violates the property; replayed by " + ", ".join(
-                ["the interpreter", *(f"{r.runtime} {r.version}" for r in outcome.replayed_by if r.agreed)]
-            )
+            reason = "an input of the box violates the property; " + _replayed_by(outcome)
             return _result(state, Verdict.FALSIFIED, name, reason, started, outcome)
         if outcome == "verified":
             made = proof.certificate(query, state.tightenings, [state.trees[i] for i in range(len(query.property.violation))])
@@ -231,6 +251,10 @@ def _interrupted(state: State, started: float) -> Result:
     return _result(state, Verdict.UNKNOWN, state.stage, state.reason, started)
 
 
+def _replayed_by(witness: Witness) -> str:
+    return "replayed by " + ", ".join(["the interpreter", *(f"{r.runtime} {r.version}" for r in witness.replayed_by if r.agreed)])
+
+
 _PROVED_BY = {
     "interval": "exact integer intervals exclude every violation",
     "linear": "exact integer linear bounds exclude every violation",
@@ -241,12 +265,13 @@ _PROVED_BY = {
 
 
 def _clean_input(state: State) -> Outcome:
-    """The input that the box was built around, or its middle."""
+    """The input that the box was built around, or its middle; and what is remembered."""
     query = state.query
-    x = query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1
-    if replay.violates(query, x[None])[0]:
-        return replay.witness(query, x, runtimes=state.options.runtimes)
-    return None
+    x = (query.nominal if query.nominal is not None else (query.box.lo + query.box.hi) >> 1)[None]
+    if state.memory.points is not None:
+        x = np.concatenate([x, state.memory.points])
+    hits = np.flatnonzero(replay.violates(query, x))
+    return replay.witness(query, x[hits[0]], runtimes=state.options.runtimes) if len(hits) else None
 
 
 def _interval(state: State) -> Outcome:
@@ -282,15 +307,23 @@ def _root(state: State) -> Outcome:
 
     torch.set_num_threads(state.options.threads)
     query = state.query
-    root = Root.of(query, state.tightenings)
-    tighten(root, state.deadline)
+    kept = state.memory.search(query.box)
+    if kept is not None:
+        root = kept.root
+    else:
+        root = Root.of(query, state.tightenings)
+        tighten(root, state.deadline)
     state.tightenings, state.bounds = root.tightenings, root.bounds()
     state.close_by_interval(state.bounds)
     if not state.open:
         return "verified"
     attack = NodeAttack(query, state.deadline)
-    state.searching = Search(root, state.open, attack, _leaf_solver(state), lambda line: state.progress("search", line))
-    return _after_search(state, state.searching.run(state.deadline, 0))
+    state.searching = kept or Search(root, state.open, attack, _leaf_solver(state), lambda line: state.progress("search", line))
+    state.memory.keep(state.searching)
+    outcome = _after_search(state, state.searching.run(state.deadline, 0))
+    if outcome is None and kept is None and state.memory.points is not None:
+        state.searching.suggest(np.clip(state.memory.points, query.box.lo, query.box.hi))
+    return outcome
 
 
 def _search(state: State) -> Outcome:
@@ -299,9 +332,15 @@ def _search(state: State) -> Outcome:
         outcome = _root(state)
         if outcome is not None or state.searching is None:
             return outcome
-    outcome = _after_search(state, state.searching.run(state.deadline, state.options.most_nodes))
+    most = state.options.most_nodes
+    reserve = None
+    if state.deadline is not None and state.options.check:
+        from bvverify.search.reserve import Reserve
+
+        reserve = Reserve(state.query, state.tightenings, state.deadline)
+    outcome = _after_search(state, state.searching.run(state.deadline, most, reserve))
     if outcome is None:
-        state.ran_out = "nodes" if state.deadline is None or time.monotonic() < state.deadline else "time"
+        state.ran_out = "nodes" if most is not None and state.searching.nodes >= most else "time"
         state.reason = f"the {'limit of nodes' if state.ran_out == 'nodes' else 'time limit'} ran out in the search: {state.detail}"
     return outcome
 
@@ -403,6 +442,21 @@ def _solver(state: State) -> Outcome:
             state.reason = f"the bit-vector solver stopped: {answer.reason}"
             state.ran_out = "solver"
             return None
+
+
+def _ilp(state: State) -> Outcome:
+    """An ILP reading alone: a counterexample that replays, or a claim that becomes the reason of *unknown*."""
+    from bvverify.ilp import claim
+    from bvverify.ilp.reading import Reading
+
+    query, options = state.query, state.options
+    _, name, *as_written = options.engine.split(":")
+    reading, left = Reading(name), state.remaining()
+    state.progress("ilp", f"the {reading} reading")
+    limits: dict[str, Any] = {"timeout": left, "memory_mb": options.memory_mb, "seed": options.seed, "threads": options.threads}
+    answer = claim.ask(query, reading, presolve=not as_written, **limits)
+    state.reason = answer.text
+    return None if answer.x is None else replay.witness(query, answer.x, runtimes=options.runtimes)
 
 
 def _only(prop: Property, conjunctions: Sequence[int]) -> Property:

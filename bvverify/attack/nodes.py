@@ -37,6 +37,7 @@ class NodeAttack:
         self.levels: dict[int, LevelSearch] = {}
         self.starts: dict[int, list[tuple[bool, float, int, Int64Array]]] = {}
         """Flat inputs to search in levels from, by conjunction, as heaps: whether from a minimiser, rank or score, a running number."""
+        self.suggested = 0
         self.reached: dict[int, float] = {}
         self.deepened: Counter[int] = Counter()
 
@@ -46,7 +47,8 @@ class NodeAttack:
         for conjunction in conjunctions if self.surrogate.first_dense() is not None else ():
             scores, _ = self._polisher(conjunction).score_points(flat)
             for rank, row in enumerate(np.argsort(scores, kind="stable")[:_SUGGESTED].tolist()):
-                heapq.heappush(self.starts.setdefault(conjunction, []), (False, rank, 0, flat[row]))
+                self.suggested += 1
+                heapq.heappush(self.starts.setdefault(conjunction, []), (False, rank, self.suggested, flat[row]))
                 self._reach(conjunction, float(scores[row]))
 
     def _reach(self, conjunction: int, score: float) -> None:

@@ -15,7 +15,25 @@ from typing import Annotated
 import typer
 
 from bvverify import __version__
-from bvverify.cli import attack, batch, check, compare, demo, doctor, exercise, explain, export, html, replay, robust, run, trace, verify
+from bvverify.cli import (
+    attack,
+    batch,
+    check,
+    compare,
+    crosscheck,
+    demo,
+    doctor,
+    exercise,
+    explain,
+    export,
+    html,
+    radius,
+    replay,
+    robust,
+    run,
+    trace,
+    verify,
+)
 from bvverify.cli.interrupt import INTERRUPTED, Termination
 from bvverify.cli.output import SCHEMA_VERSION, complain, emit, silence
 from bvverify.errors import BvverifyError, InternalError, UsageError
@@ -69,7 +87,26 @@ def _bvverify(
     """Options before the command."""
 
 
-for _module in (verify, robust, attack, compare, run, trace, explain, check, replay, html, export, batch, exercise, doctor, demo):
+_COMMANDS = (
+    verify,
+    robust,
+    radius,
+    attack,
+    compare,
+    run,
+    trace,
+    explain,
+    check,
+    replay,
+    html,
+    export,
+    batch,
+    crosscheck,
+    exercise,
+    doctor,
+    demo,
+)
+for _module in _COMMANDS:
     app.command(_module.NAME, help=_paragraphs(_module.command.__doc__ or ""))(_module.command)
 
 

@@ -20,6 +20,7 @@ def command(
     source: o.MaybeInput = None,
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
+    clip: o.Clip = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
@@ -40,5 +41,6 @@ def command(
     """
     from bvverify.cli import decide, question
 
-    return decide.decide(NAME, lambda: question.ask(model, property_file, source, radius, epsilon, label, o.whose(semantics, accumulator)),
-                         o.Engine.AUTO, timeout, 4096, seed, None, witness, as_json=json, attack=True)  # fmt: skip
+    arithmetic = o.whose(semantics, accumulator)
+    return decide.decide(NAME, lambda: question.ask(model, property_file, source, radius, epsilon, label, arithmetic, clip), o.Engine.AUTO,
+                         timeout, 4096, seed, None, witness, as_json=json, attack=True)  # fmt: skip

@@ -34,12 +34,17 @@ def command(
 
     Each answer is written as it comes, in the order in which they finish.
 
-    The header is model,input,label,radius,timeout,semantics (the last two and label may be empty), or
+    The header is model,input,label,radius,timeout,semantics,clip (the last three and label may be empty), or
     model,property,timeout,semantics; VNN-COMP's instances.csv (onnx,vnnlib,timeout without a header) is read as
-    well. Relative paths are relative to the CSV.
+    well. Relative paths are relative to the CSV. A column target, where it is not empty, names a class and asks
+    whether the input can get that one.
+
+    A radius of max asks for the largest radius that verifies, as bvverify radius does; max:N goes no further than
+    N. Its answer has the fields verified and falsified (a radius or null), the witness and the certificate of
+    those, and the verdict found, unknown (the time ran out between the two), or falsified (by the clean input).
 
     Each line of OUT.jsonl has model, input, label and radius (or property) as the CSV gives them, verdict
-    (verified, falsified, unknown, misclassified or error), reason, stage, seconds, witness (the integers of the
+    (verified, falsified, found, unknown, misclassified or error), reason, stage, seconds, witness (the integers of the
     input, flat, or null), semantics, nodes of the search, seconds by stage, and of verified rows certificate (the
     file, with --certificates) and checked (what the kernel accepted), of unknown ones open (what was left).
     Rows that OUT.jsonl already holds are skipped, so the same command goes on where it stopped; delete a line to

@@ -12,22 +12,27 @@ from typing import Any
 
 from bvverify.errors import InputError, UsageError
 
-ECHOED = ("model", "input", "label", "radius", "property")
+ECHOED = ("model", "input", "label", "radius", "property", "target")
 """The fields that identify a row, as the CSV gives them; a field that the CSV does not have is null."""
 
 Key = tuple[str | None, ...]
 
 
-def key(row: Mapping[str, Any]) -> Key:
+def key(row: Mapping[str, Any], fields: Sequence[str] = ECHOED) -> Key:
     """What identifies a row or its answer."""
-    return tuple(row.get(name) for name in ECHOED)
+    return tuple(row.get(name) for name in fields)
 
 
 class AnswerFile:
-    """The answers so far, and the end of the file to append to. A context manager; opening it drops a torn last line."""
+    """The answers so far, and the end of the file to append to. A context manager; opening it drops a torn last line.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    ``identity`` are the fields that a row and its answer share, ``always`` those that every line of ``command`` has.
+    """
+
+    def __init__(
+        self, path: Path, identity: Sequence[str] = ECHOED, always: Sequence[str] = ("model", "verdict"), command: str = "batch"
+    ) -> None:
+        self.path, self.identity, self.always, self.command = path, identity, always, command
         self.earlier: list[dict[str, Any]] = []
 
     def __enter__(self) -> AnswerFile:
@@ -67,10 +72,10 @@ class AnswerFile:
         """The indices of rows without an answer, and the earlier answers to the others; of equal rows each answer covers one."""
         answered: dict[Key, list[dict[str, Any]]] = {}
         for answer in self.earlier:
-            answered.setdefault(key(answer), []).append(answer)
+            answered.setdefault(key(answer, self.identity), []).append(answer)
         missing, found = [], []
         for index, row in enumerate(rows):
-            same = answered.get(key(row))
+            same = answered.get(key(row, self.identity))
             if same:
                 found.append(same.pop(0))
             else:
@@ -82,8 +87,10 @@ class AnswerFile:
             answer = json.loads(line)
         except ValueError:
             answer = None
-        if not isinstance(answer, dict) or "verdict" not in answer or "model" not in answer:
-            raise InputError(f"{self.path}, line {number}: is no answer of bvverify batch; choose another --output or delete the line")
+        if not isinstance(answer, dict) or not set(self.always) <= set(answer):
+            raise InputError(
+                f"{self.path}, line {number}: is no answer of bvverify {self.command}; choose another --output or delete the line"
+            )
         return answer
 
 

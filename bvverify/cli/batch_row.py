@@ -19,16 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from bvverify import verify
-from bvverify.cli.question import check_label, check_radius, read_input
+from bvverify.cli import batch_radius
+from bvverify.cli.question import Near, check_class, check_label, check_radius, read_input
 from bvverify.cli.report import checked_object, open_object, save_certificates
 from bvverify.errors import BvverifyError, InputError, UsageError
 from bvverify.load import property_file as properties
+from bvverify.load.arrays import Given
 from bvverify.load.instances import Instance
 from bvverify.load.load import load
 from bvverify.load.profile import accumulator_of, with_accumulator
 from bvverify.model.network import Network
 from bvverify.model.query import Query
-from bvverify.model.result import Verdict
+from bvverify.model.result import Result, Verdict
+from bvverify.radius import Around
 from bvverify.run import interpreter
 
 Answer = dict[str, Any]
@@ -67,9 +70,8 @@ def _end_with(parent: BaseProcess) -> None:
 
 def echo(instance: Instance) -> dict[str, str | None]:
     """What identifies the row, exactly as the CSV gives it."""
-    return {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")} | (
-        {"property": instance.raw["property"]} if "property" in instance.raw else {}
-    )
+    given = {name: instance.raw.get(name) for name in ("model", "input", "label", "radius")}
+    return given | {name: instance.raw[name] for name in ("clip", "property", "target") if name in instance.raw}
 
 
 def lost(task: Task) -> Answer:
@@ -81,14 +83,19 @@ def decide(task: Task) -> Answer:
     """The answer to a row; whatever goes wrong with it is an answer, too."""
     started = time.monotonic()
     try:
-        answer = _decide(task)
-    except BvverifyError as error:
-        kind = "" if error.exit_code in (1, 2) else f"{INTERNAL}: "
-        answer = _answer(task, "error", reason=kind + " ".join(str(error).split()))
+        line = _decide(task)
     # The outermost handler of this process: a bug that one row meets must not cost the others their answers.
     except Exception as error:
-        answer = _answer(task, "error", reason=f"{INTERNAL}: {type(error).__name__}: {error}")
-    return answer | {"seconds": round(time.monotonic() - started, 6)}
+        line = failed(task, error)
+    return line | {"seconds": round(time.monotonic() - started, 6)}
+
+
+def failed(task: Task, error: Exception) -> Answer:
+    """The answer to a row that ``error`` ended; one that is bvverify's own fault begins with ``INTERNAL``."""
+    expected = isinstance(error, BvverifyError) and error.exit_code in (1, 2)
+    text = " ".join(str(error).split())
+    name = "" if isinstance(error, BvverifyError) else f"{type(error).__name__}: "
+    return _answer(task, "error", reason=text if expected else f"{INTERNAL}: {name}{text}")
 
 
 @lru_cache(maxsize=8)
@@ -102,39 +109,75 @@ def _changed(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def _decide(task: Task) -> Answer:
+def ask(task: Task) -> tuple[Query, ...]:
+    """The queries of a row, of which one violation suffices; the clean input of a robustness question is its ``nominal``."""
+    row, network = task.instance, _network_of(task)
+    if row.property is not None:
+        return tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
+    given, around = _around(row, network)
+    return (replace(around.query(0), box=Near(row.input, row.radius, clip=row.clip).box(network, given)),)
+
+
+def _network_of(task: Task) -> Network:
     row = task.instance
     if row.error is not None:
         raise InputError(row.error)
-    options = task.options if row.timeout is None else replace(task.options, timeout=row.timeout)
     semantics = with_accumulator(row.semantics, accumulator_of(task.semantics)) if row.semantics else task.semantics
-    network = _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
-    if row.property is not None:
-        queries = tuple(Query(network, box, prop) for box, prop in properties.read(row.property, network))
-    else:
-        x = read_input(network, row.input)[1]
-        check_radius(network, row.radius)
-        check_label(network, row.label)
-        predicted = int(interpreter.run(network, x[None])[0].argmax())
-        if row.label is not None and predicted != row.label:
-            reason = f"the clean input's class is {predicted}"
-            return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=network.semantics)
-        queries = (verify.robustness_query(network, x, row.radius, row.label),)
-    result = verify.decide_all(queries, options)
+    return _network(row.model, semantics, _changed(row.model), allow_pickle=task.allow_pickle)
+
+
+def _around(row: Instance, network: Network) -> tuple[Given, Around]:
+    given = read_input(network, row.input)
+    check_radius(network, row.radius)
+    check_label(network, row.label)
+    check_class(network, "target", row.target)
+    return given, Around.of(network, given.x, row.label if row.target is None else None, row.target)
+
+
+def options(task: Task) -> verify.Options:
+    """The batch's options with the row's own limit of time, if it has one."""
+    return task.options if task.instance.timeout is None else replace(task.options, timeout=task.instance.timeout)
+
+
+def predicted(query: Query, label: int | None) -> int | None:
+    """The class of the clean input where it is another than ``label``, which the row gives; None where they agree."""
+    if query.nominal is None or label is None:
+        return None
+    found = int(interpreter.run(query.network, query.nominal[None])[0].argmax())
+    return None if found == label else found
+
+
+def _decide(task: Task) -> Answer:
+    row = task.instance
+    queries = ask(task)
+    other = predicted(queries[0], row.label) if queries else None
+    if other is not None:
+        reason = f"the clean input's class is {other}"
+        return _answer(task, "misclassified", reason=reason, stage="clean input", semantics=queries[0].network.semantics)
+    if row.property is None and row.largest:
+        if row.clip is not None:
+            raise InputError("clip and the largest radius: radii are asked about whole boxes only")
+        _, around = _around(row, queries[0].network)
+        return echo(row) | batch_radius.decide(around, row.maximum, options(task), task.certificate)
+    return answer(task, verify.decide_all(queries, options(task)))
+
+
+def answer(task: Task, result: Result) -> Answer:
+    """The line for a result; saves its certificates where the task says so."""
     witness = None if result.witness is None else [int(v) for v in result.witness.input.ravel()]
-    answer = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
-    answer |= {"nodes": result.nodes, "stages": {s.stage: round(s.seconds, 6) for s in result.stages}}
+    line = _answer(task, str(result.verdict), reason=result.reason, stage=result.stage, witness=witness, semantics=result.semantics)
+    line |= {"nodes": result.nodes, "stages": {s.stage: round(s.seconds, 6) for s in result.stages}}
     if result.verdict is Verdict.UNKNOWN:
-        answer |= {"open": open_object(result)}
+        line |= {"open": open_object(result)}
     if result.verdict is Verdict.VERIFIED:
-        answer |= {"certificate": None, "checked": checked_object(result)}
+        line |= {"certificate": None, "checked": checked_object(result)}
         try:
             files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
-            answer["certificate"] = [str(f) for f in files] or None
+            line["certificate"] = [str(f) for f in files] or None
         except UsageError as error:
             # A disk that is full does not cost the verdict.
-            answer["not_saved"] = str(error)
-    return answer
+            line["not_saved"] = str(error)
+    return line
 
 
 def _answer(

@@ -7,10 +7,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from bvverify.cli.batch_file import AnswerFile
 from bvverify.cli.batch_pool import each
@@ -20,7 +21,10 @@ from bvverify.errors import InternalError, UsageError
 from bvverify.load.instances import read_instances
 from bvverify.verify import Options
 
-_ORDER = ("verified", "falsified", "unknown", "misclassified", "error")
+Row = TypeVar("Row")
+Made = TypeVar("Made")
+
+_ORDER = ("verified", "falsified", "found", "unknown", "misclassified", "error")
 _PRELOADED = ["numpy", "torch", "bvverify.cli.batch_row"]
 """Imported once, in the server that the workers are forked from, not once in each of them."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -42,9 +46,7 @@ def run(
     ``certificates`` is a folder that receives a certificate for each verified row, named by the row's number. PyTorch files are opened
     with ``allow_pickle`` only.
     """
-    jobs = cores() if jobs is None else jobs
-    if jobs < 1:
-        raise UsageError(f"--jobs {jobs}: at least one process is needed")
+    jobs = processes(jobs)
     check_writable(output)
     if certificates is not None:
         make_folder(certificates)
@@ -55,9 +57,9 @@ def run(
         counts = Counter(str(answer["verdict"]) for answer in found)
         saved = {i: None if certificates is None else certificates / f"row{i + 1}" for i in missing}
         tasks = [Task(rows[i], options, semantics, saved[i], allow_pickle) for i in missing]
-        with _bar(len(rows), len(found)) as show, _one_thread_each():
+        with _bar(len(rows), len(found)) as show:
             try:
-                for _, answer in each(tasks, work, lost, lambda: _pool(min(jobs, len(tasks))), 2 * jobs):
+                for answer in in_pool(tasks, work, lost, jobs):
                     answers.append(answer)
                     counts[answer["verdict"]] += 1
                     failures += str(answer["reason"]).startswith(INTERNAL)
@@ -71,6 +73,21 @@ def run(
     return InternalError.exit_code if failures else 0
 
 
+def processes(jobs: int | None) -> int:
+    """How many processes ``--jobs`` asks for: all cores where it is not given."""
+    jobs = cores() if jobs is None else jobs
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least one process is needed")
+    return jobs
+
+
+def in_pool(tasks: Sequence[Row], work: Callable[[Row], Made], lost: Callable[[Row], Made], jobs: int) -> Iterator[Made]:
+    """``work`` of every task, in the order in which they finish, in ``jobs`` processes of one thread each."""
+    with _one_thread_each():
+        for _, made in each(tasks, work, lost, lambda: _pool(min(jobs, len(tasks))), 2 * jobs):
+            yield made
+
+
 def _pool(jobs: int) -> Executor:
     """Processes that import nothing again; forking from a server that has no threads is safe, forking this process is not."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -82,12 +99,12 @@ def _pool(jobs: int) -> Executor:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """One thread a worker: the rows are the parallelism. On an interrupt the workers are ended at once."""
+    """One thread a worker: the rows are the parallelism. Workers are ended at once on an interrupt, and when nobody takes their answers."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         for process in multiprocessing.active_children():
             process.terminate()
         raise

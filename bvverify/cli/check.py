@@ -15,11 +15,12 @@ from bvverify.cli import options as o
 if TYPE_CHECKING:
     from bvverify.model.certificate import Certificate
     from bvverify.model.network import Network
-    from bvverify.model.query import Query
+    from bvverify.model.query import Conjunction, Query
     from bvverify.model.result import CheckReport
 
 NAME = "check"
 REJECTED = 6
+ANOTHER_QUESTION = 2
 
 
 def command(
@@ -33,6 +34,7 @@ def command(
     source: o.MaybeInput = None,
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
+    clip: o.Clip = None,
     label: o.Label = None,
     allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
@@ -45,17 +47,23 @@ def command(
 
     Example: bvverify check proof.bvcert --model model.onnx --input test.npz::7 --radius 2
 
-    Exit codes: 0 accepted, 6 rejected, 1 usage, 2 unreadable or unsupported input.
+    Exit codes: 0 accepted, 6 rejected: its proof does not hold, 2 rejected: it is about another question, or an unreadable
+    or unsupported input, 1 usage.
     """
     from bvverify.certify import kernel
     from bvverify.cli.output import SCHEMA_VERSION, emit
     from bvverify.load import certificate_file
+    from bvverify.model.certificate import Statement
 
     read = certificate_file.read(certificate)
     network = _network(_model(certificate, read, model), read, named=property_file is not None or source is not None)
-    queries = _queries(read, network, property_file, source, radius, epsilon, label)
+    queries = _queries(read, network, property_file, source, radius, epsilon, label, clip)
     begun, report, reason = time.monotonic(), None, ""
-    for query in queries:
+    differences = [read.statement.differs(Statement.of(query)) for query in queries]
+    asked = [query for query, difference in zip(queries, differences, strict=True) if not difference]
+    if not asked:
+        reason = f"it is about {differences[0]}" if differences else "there is no box to ask about"
+    for query in asked:
         try:
             report = kernel.check(read, query)
             break
@@ -68,7 +76,9 @@ def command(
         emit(f"rejected\n  because    {reason}")
     else:
         emit("\n".join(_lines(read, network, report, seconds)))
-    return REJECTED if report is None else 0
+    if report is None:
+        return REJECTED if asked else ANOTHER_QUESTION
+    return 0
 
 
 def _model(file: Path, certificate: Certificate, given: Path | None) -> Path:
@@ -120,6 +130,7 @@ def _queries(
     radius: int | None,
     epsilon: str | None,
     label: int | None,
+    clip: str | None,
 ) -> list[Query]:
     """The question that was named, one query a box; without one, the certificate's own statement."""
     from bvverify.cli import question
@@ -128,7 +139,7 @@ def _queries(
 
     path, stated = Path(network.provenance.path), certificate.statement
     if property_file is not None or source is not None:
-        return list(question.ask(path, property_file, source, radius, epsilon, label, stated.semantics).queries)
+        return list(question.ask(path, property_file, source, radius, epsilon, label, stated.semantics, clip).queries)
     outputs = network.output_tensor.size
     _check_box(path, certificate, network)
     rows = [row for conjunction in stated.violation for row in conjunction]
@@ -140,24 +151,26 @@ def _queries(
 
 def _claim(certificate: Certificate, network: Network) -> str:
     """What is shown, said from the numbers and not from the certificate's own words."""
-    from bvverify.model.query import Property
+    from bvverify.model.query import Box, Property
 
     stated, outputs = certificate.statement, network.output_tensor.size
-    widest, moving = int((stated.hi - stated.lo).max()), int((stated.lo < stated.hi).sum())
-    where = f"every one of the inputs of a box ({moving} of {stated.lo.size} values vary, by up to {widest})"
+    where = f"every one of the inputs of a box ({Box.of(stated.lo, stated.hi)})"
     for label in range(outputs):
-        robust = Property.robustness(label, outputs).violation
-        same = len(robust) == len(stated.violation) and all(
-            len(c) == 1
-            and c[0].bound == d[0].bound
-            and (c[0].outputs == d[0].outputs).all()
-            and (c[0].inputs is None or not c[0].inputs.any())
-            for c, d in zip(stated.violation, robust, strict=True)
-        )
-        if same:
+        if _same(stated.violation, Property.robustness(label, outputs).violation):
             return f"the class is {label} for {where}"
+        if _same(stated.violation, Property.avoiding(label, outputs).violation):
+            return f"the class is not {label} for {where}"
     rows = sum(len(c) for c in stated.violation)
     return f"none of {len(stated.violation)} conjunctions of {rows} linear constraints is met by {where}"
+
+
+def _same(stated: tuple[Conjunction, ...], known: tuple[Conjunction, ...]) -> bool:
+    """Whether two violations are the same rows, of which ``known`` has none over inputs."""
+    return [len(c) for c in stated] == [len(c) for c in known] and all(
+        row.bound == other.bound and (row.outputs == other.outputs).all() and (row.inputs is None or not row.inputs.any())
+        for c, d in zip(stated, known, strict=True)
+        for row, other in zip(c, d, strict=True)
+    )
 
 
 def _lines(certificate: Certificate, network: Network, report: CheckReport, seconds: float) -> list[str]:

@@ -24,6 +24,7 @@ def command(
     source: o.MaybeInput = None,
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
+    clip: o.Clip = None,
     by_class: Annotated[bool, typer.Option("--class", help="Ask about the predicted class, not about every output.")] = False,
     layer: Annotated[
         str | None, typer.Option("--layer", metavar="NAME", help="One layer alone, on every input that its type allows.")
@@ -54,5 +55,5 @@ def command(
     check_writable(witness, *((".npy",) if layer is not None else (".npy", ".json")))
     check_writable(certificate)
     settings = options.build(o.Engine.AUTO, timeout, memory, seed, check=not no_check, nodes=nodes, threads=cores())
-    asked = compare_report.ask(model, semantics, against, property_file, source, radius, epsilon, layer, by_class=by_class)
+    asked = compare_report.ask(model, semantics, against, property_file, source, radius, epsilon, clip, layer, by_class=by_class)
     return compare_report.answer(asked, settings, as_json=json, witness_file=witness, certificate_file=certificate)

@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 
 from bvverify import verify
-from bvverify.cli import report
+from bvverify.cli import about_box, report
 from bvverify.cli.output import SCHEMA_VERSION, emit, settle, write
 from bvverify.cli.progress import ProgressLine
-from bvverify.cli.question import check_radius, load_against, read_input, real_box, real_number
+from bvverify.cli.question import Near, load_against, read_input
+from bvverify.cli.trace_text import index
 from bvverify.compare.answer import Answer
 from bvverify.compare.compare import Comparison, compare
 from bvverify.compare.joint import round_apart
 from bvverify.compare.layer import LayerComparison, compare_layer
 from bvverify.compare.parting import Parting, Rounding
 from bvverify.errors import InputError, UsageError
+from bvverify.load.arrays import Batch, Given
 from bvverify.load.load import load
-from bvverify.model.box import around
 from bvverify.model.network import Network
 from bvverify.model.query import Box
 from bvverify.model.result import Witness
@@ -45,6 +46,8 @@ class Asked:
     layer: str | None
     where: str
     given: dict[str, Any]
+    batch: Batch | None = None
+    """The input that the box was built around, as it was read."""
 
 
 def ask(
@@ -55,36 +58,37 @@ def ask(
     source: str | None,
     radius: int | None,
     epsilon: str | None,
+    clip: str | None,
     layer: str | None,
     *,
     by_class: bool,
 ) -> Asked:
     """What is asked; ``UsageError`` for arguments that contradict each other."""
-    near = source is not None or radius is not None or epsilon is not None
+    near = any(option is not None for option in (source, radius, epsilon, clip))
     if layer is not None and (near or property_file is not None or by_class):
         raise UsageError("--layer asks about every input of one layer: leave out boxes and --class")
     if property_file is not None and near:
-        raise UsageError("a property file gives the boxes: leave out --input, --radius and --epsilon")
+        raise UsageError("a property file gives the boxes: leave out --input, --radius, --epsilon and --clip")
     if near and (source is None or (radius is None) == (epsilon is None)):
         raise UsageError("a box is --input FILE[::INDEX] with one of --radius N (integer steps) and --epsilon R (a real number)")
     a = load(model, semantics)
     b = load_against(a, against)
-    boxes, nominal, where = _boxes(a, property_file, source, radius, epsilon)
+    boxes, given_input, where = _boxes(a, property_file, None if source is None else Near(source, radius, epsilon, clip))
     given = {
         "model": str(model),
         "property": None if property_file is None else str(property_file),
         "input": source,
         "radius": radius,
         "epsilon": epsilon,
+        "clip": clip,
         "class": by_class,
         "layer": layer,
     }
-    return Asked(a, b, boxes, nominal, by_class, layer, where, given)
+    nominal, batch = (None, None) if given_input is None else (given_input.x, given_input.batch)
+    return Asked(a, b, boxes, nominal, by_class, layer, where, given, batch)
 
 
-def _boxes(
-    network: Network, property_file: Path | None, source: str | None, radius: int | None, epsilon: str | None
-) -> tuple[tuple[Box, ...], Int64Array | None, str]:
+def _boxes(network: Network, property_file: Path | None, near: Near | None) -> tuple[tuple[Box, ...], Given | None, str]:
     """The boxes, the input that one was built around, and the whole in words."""
     if property_file is not None:
         from bvverify.load import property_file as reader
@@ -93,19 +97,13 @@ def _boxes(
         if not boxes:
             raise InputError(f"{property_file}: every box in it is empty, so there is no input to compare on")
         return boxes, None, f"every input of the boxes of {property_file}"
-    if source is None:
+    if near is None:
         tensor = network.input.tensor
         lo, hi = (np.full(tensor.shape, end, np.int64) for end in (tensor.qtype.lo, tensor.qtype.hi))
         return (Box.of(lo, hi),), None, "every input"
-    reach = real_number(epsilon) if epsilon is not None else None
-    if radius is not None:
-        check_radius(network, radius)
-    values, x = read_input(network, source)
-    if reach is not None:
-        return (real_box(network, values, reach),), x, f"every input within {epsilon} (real) of {source}"
-    assert radius is not None
-    steps = f"{radius} integer step{'' if radius == 1 else 's'}"
-    return (around(x, radius, network.input.tensor.qtype),), x, f"every input within {steps} of {source}"
+    near.check()
+    given = read_input(network, near.source)
+    return (near.box(network, given),), given, str(near)
 
 
 def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
@@ -165,6 +163,7 @@ def _every_box(asked: Asked, settings: verify.Options, progress: verify.Progress
 
 def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Sequence[Path], *, wanted: bool) -> list[str]:
     lines = [str(made.answer), _line("asked", f"{made.asked}, for {asked.where}")]
+    lines += [_line(*pair) for pair in about_box.lines(asked.a, asked.boxes, asked.given, asked.batch)]
     if made.witnesses is None:
         lines.append(_line("because", made.reason))
     lines.append(_line("stage", f"{made.stage}, {made.seconds:.2f} s"))
@@ -175,10 +174,7 @@ def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Seq
             lines.append(_line("saved", str(witness_file)))
     if made.answer is Answer.EQUAL:
         if made.checked is not None:
-            c = made.checked
-            unchecked = f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else ""
-            what = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims{unchecked}"
-            lines.append(_line("checked", f"by the kernel, in exact integers: {what}"))
+            lines += [_line(*pair) for pair in report.about_check(made.checked)]
         lines += [_line("saved", str(file)) for file in saved]
         if wanted and not saved:
             lines.append(_line("saved", "no certificate: agreement of the roundings is shown by their thresholds, not by a tree"))
@@ -210,9 +206,8 @@ def about(asked: Asked) -> list[str]:
 def _parting_lines(parting: Parting | None) -> list[str]:
     if parting is None:
         return [_line("parts at", "no tensor that the two readings have in common")]
-    element = ", ".join(map(str, parting.element))
     a, b = parting.results
-    lines = [_line("parts at", f"{parting.tensor}[{element}]: {a} under A, {b} under B")]
+    lines = [_line("parts at", f"{parting.tensor}{index(parting.element)}: {a} under A, {b} under B")]
     if parting.accumulator is not None:
         lines.append(_line("sum", f"accumulator {parting.accumulator}"))
         for name, rounding in zip("AB", parting.roundings, strict=True):
@@ -221,9 +216,20 @@ def _parting_lines(parting: Parting | None) -> list[str]:
 
 
 def _rounding_text(r: Rounding) -> str:
+    """From the accumulator to the integer; the zero point joins behind the rounding, so that number and tie are shown without it."""
+    number, tie = r.value - r.zero_point, r.tie - r.zero_point
     side = "on the tie" if not r.distance else f"{abs(float(r.distance)):.3g} {'above' if r.distance > 0 else 'below'} the tie"
-    end = " (saturated)" if r.saturated else ""
-    return f"{r.rule}: times {r.multiplier} is {float(r.value):.9g}, {side} {float(r.tie):g}: becomes {r.result}{end}"
+    end = f"with zero point {r.zero_point}: " if r.zero_point else ""
+    if r.saturated:
+        made = f"{end}{r.result} (saturated)"
+    else:
+        made = f"becomes {r.result - r.zero_point}, {end}{r.result}" if end else f"becomes {r.result}"
+    return f"{r.rule}: times {r.multiplier} is {float(number):.9g}, {side} {_plain(tie)}: {made}"
+
+
+def _plain(tie: Fraction) -> str:
+    """An integer and a half, to the digit."""
+    return f"{'-' if tie < 0 else ''}{int(abs(tie))}.5"
 
 
 def _layer_lines(asked: Asked, found: LayerComparison, witness_file: Path | None) -> list[str]:
@@ -260,13 +266,18 @@ def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: flo
 
 
 def _object(asked: Asked, made: Comparison, seed: int) -> dict[str, Any]:
-    return _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting) | {
-        "begins": [{"tensor": b.name, "candidates": b.candidates, "elements": b.elements} for b in made.begins],
-        "stages": [{"stage": s.stage, "seconds": round(s.seconds, 6), "detail": s.detail} for s in made.stages],
-        "checked": None if made.checked is None else asdict(made.checked),
-        "witness": None if made.witnesses is None else witness_object(asked, made.witnesses),
-        "seed": seed,
-    }
+    sizes = about_box.as_object(asked.a, asked.boxes, asked.batch)
+    return (
+        _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting)
+        | sizes
+        | {
+            "begins": [{"tensor": b.name, "candidates": b.candidates, "elements": b.elements} for b in made.begins],
+            "stages": [{"stage": s.stage, "seconds": round(s.seconds, 6), "detail": s.detail} for s in made.stages],
+            "checked": None if made.checked is None else asdict(made.checked),
+            "witness": None if made.witnesses is None else witness_object(asked, made.witnesses),
+            "seed": seed,
+        }
+    )
 
 
 def witness_object(asked: Asked, witnesses: tuple[Witness, Witness]) -> dict[str, Any]:
@@ -311,6 +322,7 @@ def parting_object(parting: Parting) -> dict[str, Any]:
                 "multiplier": _fraction(r.multiplier),
                 "value": _fraction(r.value),
                 "tie": _fraction(r.tie),
+                "zero_point": r.zero_point,
                 "distance": _fraction(r.distance),
                 "result": r.result,
                 "saturated": r.saturated,

@@ -21,12 +21,15 @@ class Kind(StrEnum):
     RULE = "rule"
     SATURATE = "saturate"
     PROPERTY = "property"
+    SHIFT = "shift"
 
 
 def command(
     kind: Annotated[
         Kind | None,
-        typer.Option("--kind", help="byte: predict it; rule: which made this; saturate: find an input; property: is it true?"),
+        typer.Option(
+            "--kind", help="byte: predict it; rule: which made this; saturate: find an input; property: is it true; shift: a byte."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed, another question.")] = 0,
     answer: Annotated[str | None, typer.Option("--answer", metavar="A", help="Is this right?")] = None,

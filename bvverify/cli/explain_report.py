@@ -12,6 +12,7 @@ import numpy as np
 
 from bvverify.cli import draw, question
 from bvverify.cli.output import SCHEMA_VERSION, emit
+from bvverify.cli.trace_text import index
 from bvverify.errors import InputError
 from bvverify.explain import sentences
 from bvverify.explain.answer import Change, Explanation, Margin, explain
@@ -39,6 +40,7 @@ def explain_file(spec: str, model: Path | None, *, as_json: bool) -> int:
         saved.epsilon,
         saved.label,
         saved.semantics,
+        None if saved.property is not None else saved.clip,
     )
     made = asked.network.provenance
     if saved.sha256 and made.sha256 != saved.sha256:
@@ -109,7 +111,7 @@ def _changes(network: Network, changes: Sequence[Change]) -> list[str]:
             moved[c.element] = c.after - c.before
         return [line.rstrip() for line in draw.signed(moved[0])]
     largest = sorted(changes, key=lambda c: -abs(c.after - c.before))[:_CHANGES]
-    lines = [f"{','.join(map(str, c.element))}: {c.before} to {c.after} ({c.after - c.before:+d})" for c in largest]
+    lines = [f"{index(c.element)}: {c.before} to {c.after} ({c.after - c.before:+d})" for c in largest]
     return lines + ([f"and {len(changes) - _CHANGES} more"] if len(changes) > _CHANGES else [])
 
 

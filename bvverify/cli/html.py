@@ -21,7 +21,12 @@ _DECIDING = ("verify", "robust", "attack")
 
 def command(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT.json", show_default=False, help="What --json printed or --witness FILE.json saved.")
+        list[Path],
+        typer.Argument(
+            metavar="RESULT.json",
+            show_default=False,
+            help="A result of robust, verify or attack: --json or --witness FILE.json.",
+        ),
     ],
     html: Annotated[Path, typer.Option("--html", metavar="FILE", show_default=False, help="The page; - is stdout.")],
     model: Annotated[Path | None, typer.Option("--model", metavar="MODEL", help="The model, if it has moved since.")] = None,
@@ -108,14 +113,14 @@ def _asked(file: Path, data: dict[str, Any], network: Network) -> tuple[Query, .
     from bvverify.errors import BvverifyError, InputError
 
     asked = data["asked"]
-    prop, source, radius, epsilon, label = (asked.get(name) for name in ("property", "input", "radius", "epsilon", "label"))
-    texts = all(value is None or isinstance(value, str) for value in (prop, source, epsilon))
+    prop, source, radius, epsilon, label, clip = (asked.get(n) for n in ("property", "input", "radius", "epsilon", "label", "clip"))
+    texts = all(value is None or isinstance(value, str) for value in (prop, source, epsilon, clip))
     integers = all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in (radius, label))
     if not texts or not integers:
         raise InputError(f"{file}: asked is not what it should be")
     path = Path(network.provenance.path)
     try:
-        queries = ask(path, None if prop is None else Path(prop), source, radius, epsilon, label, network.semantics).queries
+        queries = ask(path, None if prop is None else Path(prop), source, radius, epsilon, label, network.semantics, clip).queries
     except BvverifyError as error:
         raise InputError(f"{file}: its question cannot be asked again: {error}") from error
     if not queries or queries[0].property.text != data["property"].get("text"):

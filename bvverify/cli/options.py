@@ -27,6 +27,12 @@ class Engine(StrEnum):
 
     AUTO = "auto"
     SMT = "smt"
+    ILP_EXACT = "ilp:exact"
+    ILP_AAAI24 = "ilp:aaai24"
+    ILP_QVIP = "ilp:qvip"
+    ILP_EXACT_AS_WRITTEN = "ilp:exact:as-written"
+    ILP_AAAI24_AS_WRITTEN = "ilp:aaai24:as-written"
+    ILP_QVIP_AS_WRITTEN = "ilp:qvip:as-written"
 
 
 def _permit_pickle(allowed: bool) -> bool:
@@ -37,16 +43,34 @@ def _permit_pickle(allowed: bool) -> bool:
     return allowed
 
 
+def _steps(text: str) -> int:
+    """A radius; for a real number there is another option."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no integer: a radius counts integer steps; --epsilon takes a real number") from None
+
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A quantised network: .onnx, .tflite, .h5 or .pt.")]
 Input = Annotated[
     str,
-    typer.Option("--input", "-i", metavar="FILE[::INDEX]", show_default=False, help="The input: .npy .npz .png .csv or IDX (.gz too)."),
+    typer.Option(
+        "--input", "-i", metavar="FILE[::INDEX]", show_default=False, help="The input: .npy .npz .png .csv IDX (.gz too), witness .json."
+    ),
 ]
 MaybeInput = Annotated[
-    str | None, typer.Option("--input", "-i", metavar="FILE[::INDEX]", help="The input: .npy .npz .png .csv or IDX (.gz too).")
+    str | None,
+    typer.Option("--input", "-i", metavar="FILE[::INDEX]", help="The input: .npy .npz .png .csv IDX (.gz too), witness .json."),
 ]
-Radius = Annotated[int | None, typer.Option("--radius", "-r", metavar="N", help="Every input element moves by up to N integer steps.")]
+Radius = Annotated[
+    int | None,
+    typer.Option("--radius", "-r", metavar="N", parser=_steps, help="Every input element moves by up to N integer steps."),
+]
 Epsilon = Annotated[str | None, typer.Option("--epsilon", metavar="R", help="Instead: by up to R as a real number (0.01, 2/255).")]
+Clip = Annotated[
+    str | None,
+    typer.Option("--clip", metavar="LO,HI", help="Only inputs whose values lie in it, in the units that the model takes (0,1)."),
+]
 Label = Annotated[int | None, typer.Option("--label", "-l", metavar="L", help="The right class [default: the network's own answer].")]
 Semantics = Annotated[str | None, typer.Option("--semantics", metavar="PROFILE", help="Whose arithmetic [default: what the file implies].")]
 AccumulatorOption = Annotated[
@@ -56,7 +80,13 @@ AllowPickle = Annotated[
     bool,
     typer.Option("--allow-pickle", callback=_permit_pickle, help="Open PyTorch files, which can run any code; of ones you trust."),
 ]
-EngineOption = Annotated[Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone.")]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        help="auto: all stages; smt: the bit-vector solver alone; ilp: an ILP, which only claims (as-written: no presolve).",
+    ),
+]
 Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]
 Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for the solver's process.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random search; the same seed gives the same answer.")]

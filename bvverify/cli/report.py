@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 
 from bvverify.bounds.pairs import Reach
+from bvverify.cli import about_box
 from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, settle, write
-from bvverify.cli.question import Question
+from bvverify.cli.question import Near, Question
 from bvverify.errors import UsageError
 from bvverify.model import saturating_pairs
 from bvverify.model.certificate import Certificate
 from bvverify.model.network import Network
 from bvverify.model.query import Property, Query
-from bvverify.model.result import Result, Verdict, Witness
+from bvverify.model.result import CheckReport, Result, Verdict, Witness
 from bvverify.model.types import AnyArray, Int64Array
 from bvverify.run.interpreter import declared_output
 from bvverify.run.replay import no_runtime
 
 EXIT_CODES = {Verdict.VERIFIED: 0, Verdict.FALSIFIED: 10, Verdict.UNKNOWN: 5}
+_SIDES = ("above", "below")
 WITNESS_SUFFIXES = (".npy", ".json")
 
 
@@ -64,28 +66,30 @@ def finish(
 def as_lines(question: Question, result: Result, witness_file: Path | None = None, certificates: Sequence[Path] = ()) -> list[str]:
     """The verdict, then what was asked, who decided it and what the verdict holds for."""
     network = question.network
-    lines = [str(result.verdict), _line("asked", asked(question, result))]
+    lines = [str(result.verdict), line("asked", asked(question, result))]
+    boxes = [query.box for query in question.queries]
+    lines += [line(*pair) for pair in about_box.lines(network, boxes, question.given, question.batch)]
     if result.witness is None and result.reason:
-        lines.append(_line("because", result.reason))
-    lines.append(_line("stage", f"{result.stage}, {result.seconds:.2f} s"))
+        lines.append(line("because", result.reason))
+    lines.append(line("stage", f"{result.stage}, {result.seconds:.2f} s"))
     if result.witness is not None:
-        lines += [_line(*pair) for pair in _about_witness(question, result, result.witness)]
+        lines += [line(*pair) for pair in about_witness(question, result, result.witness)]
         if witness_file is not None:
-            lines.append(_line("saved", str(witness_file)))
+            lines.append(line("saved", str(witness_file)))
     if result.verdict is Verdict.VERIFIED:
-        lines.append(_line("checked", _about_check(result)))
-        lines += [_line("saved", str(file)) for file in certificates]
-    lines.append(_line("semantics", f"{result.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
-    pairs = _about_pairs(question)
+        lines += [line(*pair) for pair in about_check(result.checked)]
+        lines += [line("saved", str(file)) for file in certificates]
+    lines.append(line("semantics", f"{result.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
+    pairs = about_pairs(question)
     if pairs:
-        lines.append(_line("pairs", pairs))
+        lines.append(line("pairs", pairs))
     if network.output.stripped is not None:
-        lines.append(_line("outputs of", f"what the final {network.output.stripped} reads: the verdict is about the logits"))
-    lines.append(_line("model", f"{Path(network.provenance.path).name}, sha256 {result.model_sha256[:16]}"))
+        lines.append(line("outputs of", f"what the final {network.output.stripped} reads: the verdict is about the logits"))
+    lines.append(line("model", f"{Path(network.provenance.path).name}, sha256 {result.model_sha256[:16]}"))
     return lines
 
 
-def _about_pairs(question: Question) -> str:
+def about_pairs(question: Question) -> str:
     """What CPUs with and without VNNI make of the question; nothing where they never differ."""
     network = question.network
     if saturating_pairs.assumed(network.semantics):
@@ -96,20 +100,25 @@ def _about_pairs(question: Question) -> str:
     return f"summed exactly, as CPUs with {feature} do; x86 without it may differ: --accumulator saturating-pairs"
 
 
-def _pairs_object(question: Question) -> dict[str, Any]:
+def pairs_object(question: Question) -> dict[str, Any]:
     """``pairs``, where the accumulator saturates: how many can leave int16, on the boxes and on the whole input space."""
     if not saturating_pairs.assumed(question.network.semantics):
         return {}
     return {"pairs": asdict(Reach.of(question.network, [q.box for q in question.queries]))}
 
 
-def _about_check(result: Result) -> str:
-    if result.checked is None:
-        return "no: the kernel was not asked (--no-check)"
-    c = result.checked
-    leaves = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims"
-    unchecked = f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else ""
-    return f"by the kernel, in exact integers: {leaves}{unchecked}"
+def about_check(checked: CheckReport | None) -> list[tuple[str, str]]:
+    """What the kernel has accepted, and what rests on a solver's word alone, as named lines."""
+    if checked is None:
+        return [("checked", "no: the kernel was not asked (--no-check)")]
+    c, lines = checked, list[tuple[str, str]]()
+    if c.interval_leaves or c.bound_leaves or c.claims or not c.solver_leaves:
+        leaves = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims"
+        lines.append(("checked", f"by the kernel, in exact integers: {leaves}"))
+    if c.solver_leaves:
+        rest = "1 leaf rests" if c.solver_leaves == 1 else f"{c.solver_leaves} leaves rest"
+        lines.append(("unchecked", f"{rest} on the solver's word" + ("" if lines else "; there was nothing for the kernel to check")))
+    return lines
 
 
 def checked_object(result: Result) -> dict[str, int] | None:
@@ -141,16 +150,16 @@ def asked(question: Question, result: Result) -> str:
     if "property" in given:
         boxes = len(question.queries)
         return f"{given['property']}: {result.property_text}" + (f" ({boxes} boxes)" if boxes != 1 else "")
-    step = "step" if given["radius"] == 1 else "steps"
-    reach = f"{given['radius']} integer {step}" if given["epsilon"] is None else f"{given['epsilon']} (real)"
-    return f"{result.property_text}, for every input within {reach} of {given['input']}"
+    return f"{result.property_text}, for {Near(given['input'], given['radius'], given['epsilon'], given['clip'])}"
 
 
-def _line(name: str, text: str) -> str:
+def line(name: str, text: str) -> str:
+    """One line below the verdict."""
     return f"  {name:<10} {text}"
 
 
-def _about_witness(question: Question, result: Result, witness: Witness) -> list[tuple[str, str]]:
+def about_witness(question: Question, result: Result, witness: Witness) -> list[tuple[str, str]]:
+    """A witness by name and text: what it violates, its outputs, who replayed it."""
     query = query_of(question, witness)
     output = witness.output.ravel()
     about = []
@@ -171,7 +180,23 @@ def distance(query: Query, witness: Witness) -> str:
     moved = np.abs(witness.input - query.nominal)
     if not moved.any():
         return "; it is the clean input itself"
-    return f"; {np.count_nonzero(moved)} of {moved.size} input values changed, by up to {int(moved.max())}"
+    text = f"; {np.count_nonzero(moved)} of {moved.size} input values changed, by up to {int(moved.max())}"
+    ends = f"largest, {query.nominal.max()}", f"smallest, {query.nominal.min()}"
+    for where, count, end in zip(_SIDES, beyond_own(query.nominal, witness.input), ends, strict=True):
+        text += f"; {count} value{'' if count == 1 else 's'} {where} the input's own {end}" if count else ""
+    return text
+
+
+def beyond_own(nominal: Int64Array, x: Int64Array) -> tuple[int, int]:
+    """How many values of ``x`` lie above the largest of ``nominal``, and how many below its smallest.
+
+    Counted at an end that several values of the input share: that is where pixels have their white or black, which may be narrower than
+    the integer type. A single extreme value says nothing about the range of the others.
+    """
+    top, bottom = nominal.max(), nominal.min()
+    above = int((x > top).sum()) if (nominal == top).sum() > 1 else 0
+    below = int((x < bottom).sum()) if (nominal == bottom).sum() > 1 else 0
+    return above, below
 
 
 def query_of(question: Question, witness: Witness) -> Query:
@@ -183,35 +208,39 @@ def query_of(question: Question, witness: Witness) -> Query:
 def as_object(command: str, question: Question, result: Result) -> dict[str, Any]:
     """The result as JSON data; ``witness`` holds all that ``bvverify replay`` needs besides the model's file."""
     network = question.network
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": command,
-        "verdict": str(result.verdict),
-        "stage": result.stage,
-        "reason": result.reason,
-        "seconds": round(result.seconds, 6),
-        "asked": question.given,
-        "model": {"path": network.provenance.path, "format": network.provenance.format, "sha256": result.model_sha256},
-        "semantics": result.semantics,
-        "requantisations": list(network.requantisations()),
-        "stripped": network.output.stripped,
-        "property": {"text": result.property_text, "sha256": result.property_sha256},
-        "seed": result.seed,
-        "stages": [
-            {
-                "stage": s.stage,
-                "seconds": round(s.seconds, 6),
-                "verdict": None if s.verdict is None else str(s.verdict),
-                "detail": s.detail,
-            }
-            for s in result.stages
-        ],
-        "checked": checked_object(result),
-        "nodes": result.nodes,
-        "open": open_object(result),
-        "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
-        "versions": dict(sorted(result.versions.items())),
-    } | _pairs_object(question)
+    return (
+        {
+            "schema_version": SCHEMA_VERSION,
+            "command": command,
+            "verdict": str(result.verdict),
+            "stage": result.stage,
+            "reason": result.reason,
+            "seconds": round(result.seconds, 6),
+            "asked": question.given,
+            "model": {"path": network.provenance.path, "format": network.provenance.format, "sha256": result.model_sha256},
+            "semantics": result.semantics,
+            "requantisations": list(network.requantisations()),
+            "stripped": network.output.stripped,
+            "property": {"text": result.property_text, "sha256": result.property_sha256},
+            "seed": result.seed,
+            "stages": [
+                {
+                    "stage": s.stage,
+                    "seconds": round(s.seconds, 6),
+                    "verdict": None if s.verdict is None else str(s.verdict),
+                    "detail": s.detail,
+                }
+                for s in result.stages
+            ],
+            "checked": checked_object(result),
+            "nodes": result.nodes,
+            "open": open_object(result),
+            "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),
+            "versions": dict(sorted(result.versions.items())),
+        }
+        | about_box.as_object(network, [q.box for q in question.queries], question.batch)
+        | pairs_object(question)
+    )
 
 
 def witness_object(network: Network, query: Query, witness: Witness) -> dict[str, Any]:
@@ -222,6 +251,7 @@ def witness_object(network: Network, query: Query, witness: Witness) -> dict[str
         "output": flat(witness.output),
         "class": int(witness.output.argmax()),
         "changed": changed,
+        "beyond_own": None if query.nominal is None else dict(zip(_SIDES, beyond_own(query.nominal, witness.input), strict=True)),
         "nominal": None if query.nominal is None else flat(query.nominal),
         "file_input": array_object(witness.file_input),
         "file_output": array_object(declared_output(network, witness.output[None])),

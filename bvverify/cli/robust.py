@@ -12,6 +12,7 @@ def command(
     source: o.Input,
     radius: o.Radius = None,
     epsilon: o.Epsilon = None,
+    clip: o.Clip = None,
     label: o.Label = None,
     semantics: o.Semantics = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
@@ -41,6 +42,6 @@ def command(
     """
     from bvverify.cli import decide, question
 
-    return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, o.whose(semantics, accumulator)),
+    return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, o.whose(semantics, accumulator), clip),
                          engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
                          nodes=nodes)  # fmt: skip

@@ -24,7 +24,8 @@ def run(model: Path, source: str, output: Path | None, semantics: str | None, *,
     """Print one input's outputs, or write those of a batch; returns the exit code."""
     check_writable(output, ".npy")
     network = load(model, semantics)
-    values, note = arrays.as_model_input(arrays.read(source), network)
+    batch = arrays.as_model_input(arrays.read(source), network)
+    values = batch.values
     if output is None and len(values) != 1:
         raise UsageError(f"{source}: holds {len(values)} inputs; pick one with ::INDEX, or write all outputs with --output OUT.npy")
     y = evaluate(network, values, source)
@@ -39,12 +40,12 @@ def run(model: Path, source: str, output: Path | None, semantics: str | None, *,
         np.save(buffer, declared)
         write(output, buffer.getvalue())
     if as_json:
-        emit(json.dumps(_as_object(network, y, declared, output)))
+        emit(json.dumps(_as_object(network, y, declared, output) | {"input": batch.as_object(network)}))
     elif output is not None:
         by = "" if network.output.stripped is None else f", the final {network.output.stripped} by LiteRT itself"
         emit(f"wrote {output}: {declared.dtype} {'x'.join(map(str, declared.shape))}, semantics {network.semantics}{by}")
     else:
-        emit("\n".join(_as_lines(network, y[0], declared[0], note)))
+        emit("\n".join(_as_lines(network, y[0], declared[0], batch.notes(network))))
     return 0
 
 
@@ -66,16 +67,14 @@ def _integers(network: Network, y: Int64Array) -> AnyArray:
     return y.reshape(len(y), *network.output.file_shape[1:]).astype(dtype)
 
 
-def _as_lines(network: Network, y: Int64Array, declared: AnyArray, note: str | None) -> list[str]:
+def _as_lines(network: Network, y: Int64Array, declared: AnyArray, notes: list[str]) -> list[str]:
     lines = [f"class {int(y.argmax())}", f"  {'integers':<10} {' '.join(map(str, y.ravel().tolist()))} ({network.output_tensor.qtype})"]
     if declared.dtype.kind == "f":
         lines.append(f"  {'reals':<10} {' '.join(str(v) for v in declared.ravel())}")
     lines.append(f"  {'semantics':<10} {network.semantics}")
     if network.output.stripped is not None:
         lines.append(f"  {'outputs of':<10} what the final {network.output.stripped} reads")
-    if note:
-        lines.append(f"  {'input':<10} {note}")
-    return lines
+    return lines + [f"  {'input':<10} {note}" for note in notes]
 
 
 def _as_object(network: Network, y: Int64Array, declared: AnyArray, output: Path | None) -> dict[str, object]:

@@ -41,7 +41,7 @@ def run(*, as_json: bool) -> int:
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "runtimes": dict(oracle.installed()),
         "oracles": [asdict(o) for o in asked],
-        "solvers": {"z3": metadata.version("z3-solver")} | {name: where for name in _SOLVERS if (where := shutil.which(name))},
+        "solvers": {"z3": metadata.version("z3-solver")} | _highs() | {name: where for name in _SOLVERS if (where := shutil.which(name))},
     }
     absent = [] if oracle_litert.version() else [_litert_agrees]
     checks = {name: _outcome(check) for name, check in _CHECKS.items() if check not in absent}
@@ -51,6 +51,13 @@ def run(*, as_json: bool) -> int:
     else:
         emit("\n".join(_as_lines(report, asked, checks)))
     return InternalError.exit_code if failed else 0
+
+
+def _highs() -> dict[str, str]:
+    try:
+        return {"highs": metadata.version("highspy")}
+    except metadata.PackageNotFoundError:
+        return {}
 
 
 def _as_lines(report: dict[str, Any], asked: tuple[Oracle, ...], checks: dict[str, str]) -> list[str]:

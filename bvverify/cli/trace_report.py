@@ -23,19 +23,23 @@ def trace(model: Path, source: str, neuron: str | None, semantics: str | None, a
     network = load(model, semantics)
     other = None if against is None else load_against(network, against)
     place = None if neuron is None else locate(network, neuron)
-    run = Run.of(network, read_input(network, source)[0])
+    batch = read_input(network, source).batch
+    run = Run.of(network, batch.values)
     ink = Ink(draw.colours())
     made: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "command": "trace",
         "model": {"path": network.provenance.path, "format": network.provenance.format, "sha256": network.provenance.sha256},
         "input": source,
+        "read": batch.as_object(network),
         "semantics": network.semantics,
         "output": run.output.tolist(),
         "class": int(run.output.argmax()),
     }
     lines = [f"{Path(network.provenance.path).name} on {source} under {network.semantics}"]
+    notes = [f"  {'input':<10} {note}" for note in batch.notes(network)]
     if other is None:
+        lines += notes
         lines.append(f"  {'outputs':<10} class {made['class']}: {' '.join(map(str, made['output']))}")
         if place is None:
             layers = overview(run)
@@ -46,7 +50,7 @@ def trace(model: Path, source: str, neuron: str | None, semantics: str | None, a
             made["calculation"] = as_object(calculation)
             lines += ["", *trace_text.calculation(calculation, ink)]
     else:
-        theirs = Run.of(other, read_input(other, source)[0])
+        theirs = Run.of(other, read_input(other, source).batch.values)
         found = apart(run, theirs)
         both = found.parts if place is None else (calculate(run, *place), calculate(theirs, *place))
         made |= {
@@ -58,7 +62,7 @@ def trace(model: Path, source: str, neuron: str | None, semantics: str | None, a
             "spread": as_object(found.spreads),
         }
         lines[0] += f" (A) and {other.semantics} (B)"
-        lines += _apart(found)
+        lines += [*notes, *_apart(found)]
         if both is not None:
             one, two = trace_text.calculation(both[0], ink), trace_text.calculation(both[1], ink, shown=both[0])
             lines += ["", f"A: {one[0]}", *one[1:], "", f"B: {two[0]}", *two[1:]]
@@ -105,7 +109,7 @@ def _apart(found: Apart) -> list[str]:
     lines.append(f"  {'parts at':<10} {trace_text.place(first)}: {first.output} under A, {found.parts[1].output} under B")
     for s in found.spreads:
         size = f"{s.differing} of {s.elements} elements differ" if s.elements > 1 else "its one element differs"
-        at = ",".join(map(str, s.element))
+        at = trace_text.index(s.element)
         lines.append(f"  {'layer ' + str(s.layer):<10} {s.tensor}: {size}, by up to {abs(s.largest)} ({s.largest:+d} at {at})")
     if found.outputs[0] == found.outputs[1]:
         lines.append(f"  {'ends':<10} before the outputs, which are the same")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -47,7 +48,12 @@ def calculation(made: Calculation, ink: Ink, shown: Calculation | None = None) -
 
 def place(made: Calculation) -> str:
     """The tensor and the element."""
-    return f"{made.tensor}[{', '.join(map(str, made.element))}]"
+    return made.tensor + index(made.element)
+
+
+def index(element: Sequence[int]) -> str:
+    """A place in a tensor, one number an axis: ``[7, 0, 1]``."""
+    return f"[{', '.join(map(str, element))}]"
 
 
 def title(made: Calculation) -> str:
@@ -83,7 +89,7 @@ def _terms(made: Calculation) -> list[str]:
     # A maximum or a copy has no products to put in order.
     ordered = sorted(made.terms, key=lambda t: -abs(t.product)) if made.accumulator is not None else list(made.terms)
     shown, rest = ordered[:_TERMS], ordered[_TERMS:]
-    rows = [(",".join(map(str, t.element)), _factors(t, made.input_zero_point), str(t.product)) for t in shown]
+    rows = [(index(t.element), _factors(t, made.input_zero_point), str(t.product)) for t in shown]
     if rest and made.accumulator is not None:
         rows.append((f"{len(rest)} others", "", str(sum(t.product for t in rest))))
     elif rest:
@@ -122,7 +128,7 @@ def _rounding(r: Rounding, ink: Ink) -> list[str]:
     if r.value.denominator != 1:
         lines.append(_line("", f"exactly {r.value.numerator}/{r.value.denominator}"))
     for step in r.steps:
-        lines += _step(step, ink)
+        lines += [] if _unseen(step) else _step(step, ink)
     if r.zero_point:
         lines.append(_line("zero point", f"{r.rounded} {'+' if r.zero_point > 0 else '-'} {abs(r.zero_point)} = {r.unclamped}"))
     return lines
@@ -145,6 +151,12 @@ def _multiplier(m: Multiplier) -> str:
     return f"{stored} = {exact.numerator}/{exact.denominator} = {real}" if exact.denominator != 1 else f"{stored} = {real}"
 
 
+def _unseen(step: Step) -> bool:
+    """A float rounding beyond every digit that is shown, and not one that lands on a tie of the integers: nothing to look at."""
+    lands = (2 * step.result).denominator == 1 and step.result.denominator == 2
+    return step.unit != 1 and step.exact != step.result and number(step.exact) == number(step.result) and not lands
+
+
 def _step(step: Step, ink: Ink) -> list[str]:
     if step.exact == step.result:
         return [_line(step.name, f"{step.formula} = {number(step.result)}, exactly")]
@@ -162,7 +174,8 @@ def _step(step: Step, ink: Ink) -> list[str]:
     width = -(-most // 4) * 4
     for name, value in (("before", exact), ("tie", tie), ("after", result)):
         whole, fraction = _bits(value, width)
-        lines.append(_line("", f"{name:<7}{whole}{' . ' if fraction else ''}{ink.dropped(fraction)}"))
+        unit = f"   in units of {_power(step.unit)}" if step.unit != 1 and name == "before" else ""
+        lines.append(_line("", f"{name:<7}{whole}{' . ' if fraction else ''}{ink.dropped(fraction)}{unit}"))
     return lines
 
 

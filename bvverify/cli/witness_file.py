@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,22 +12,32 @@ from bvverify.cli import report
 from bvverify.cli.claim import Claim, is_integer
 from bvverify.cli.output import SCHEMA_VERSION, emit
 from bvverify.errors import InputError
+from bvverify.ilp.reading import Reading
 from bvverify.model.network import Network
 from bvverify.model.query import Linear, Property, Query
 from bvverify.model.result import Witness
 from bvverify.model.types import Int64Array, frozen_array
 from bvverify.run import interpreter, replay
 
+if TYPE_CHECKING:
+    from bvverify.ilp.differ import Difference
 
-def replay_claim(claim: Claim, model: Path | None, *, as_json: bool) -> int:
+
+def replay_claim(claim: Claim, model: Path | None, reading: Reading | None = None, *, as_json: bool) -> int:
     """Replay the witness of a property, print the outcome, and return the exit code."""
     network = claim.network(model)
     query, x = replayed(claim, network)
     witness = replay.witness(query, x)
+    difference = None if reading is None else _inside(query, reading, x)
     if as_json:
-        emit(json.dumps(_as_object(network, query, witness)))
+        emit(
+            json.dumps(
+                _as_object(network, query, witness) | ({} if difference is None else {"ilp": _difference_object(difference, reading)})
+            )
+        )
     else:
-        emit("\n".join(_as_lines(claim.path, network, query, witness)))
+        lines = _as_lines(claim.path, network, query, witness)
+        emit("\n".join(lines if difference is None else [*lines, f"  {f'ilp:{reading}':<10} {difference}"]))
     return 10
 
 
@@ -67,6 +77,26 @@ def _property(claim: Claim, network: Network) -> Property:
             )
         rows.append(tuple(row))
     return Property(tuple(rows), text, label, sha256)
+
+
+def _inside(query: Query, reading: Reading, x: Int64Array) -> Difference:
+    from bvverify.ilp import differ, program
+
+    return differ.excluded(program.build(query, reading), x)
+
+
+def _difference_object(difference: Difference, reading: Reading | None) -> dict[str, Any]:
+    """``excess`` is the exact violation of ``row`` as a fraction; the row is empty where the witness meets all of them."""
+    return {
+        "reading": reading,
+        "blame": difference.blame,
+        "node": difference.op,
+        "tensor": difference.layer,
+        "index": difference.index,
+        "row": difference.row,
+        "excess": str(difference.excess),
+        "text": difference.text,
+    }
 
 
 def _as_lines(path: Path, network: Network, query: Query, witness: Witness) -> list[str]:

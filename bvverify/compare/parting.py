@@ -23,7 +23,8 @@ from bvverify.run import interpreter
 class Rounding:
     """What one semantics makes of an accumulator: the exact multiplier, the real number before rounding, and the integer after it.
 
-    ``value`` counts the zero point in; ``saturated`` says that the integer is an end of the staircase's range.
+    ``value``, ``tie`` and ``result`` count the ``zero_point`` in, which is added behind the rounding; ``saturated`` says that the integer
+    is an end of the staircase's range.
     """
 
     semantics: str
@@ -32,6 +33,7 @@ class Rounding:
     value: Fraction
     result: int
     saturated: bool
+    zero_point: int = 0
 
     @property
     def tie(self) -> Fraction:
@@ -99,4 +101,5 @@ def _rounding(network: Network, staircase: Staircase, channel: int, acc: int) ->
         rq.before_rounding(staircase.requant, channel, acc),
         result,
         result in (staircase.lo, staircase.hi),
+        rq.zero_point_of(staircase.requant, channel),
     )

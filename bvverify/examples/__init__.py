@@ -10,6 +10,9 @@ for LiteRT.
 ``TINY`` is a layer of two neurons, in both formats, which the course of ``encodings/`` computes by hand; ``NEAR_TIE`` is another, with an
 accumulator that all but touches a tie. Their inputs are rows of int8 in ``TINY_ROWS`` and ``NEAR_TIE_ROWS``; ``scripts/make_tiny`` makes
 them.
+
+On ``ILP_TIE`` and ``ILP_BIG_M`` an ILP reading and the device part; their inputs are .csv files of the same names, and
+``scripts/make_ilp_examples`` makes them.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ BRIGHT, BRIGHT_IMAGES = "digits_bright_qop.onnx", "digits_bright.npz"
 TFLITE = "digits_mlp.tflite"
 TINY, TINY_ROWS = ("tiny.onnx", "tiny.tflite"), "tiny.csv"
 NEAR_TIE, NEAR_TIE_ROWS = "near_tie.onnx", "near_tie.csv"
+ILP_TIE, ILP_BIG_M = "ilp_tie.onnx", "ilp_big_m.onnx"
 PROPERTY = "digits_0_radius_1.vnnlib"
 
 

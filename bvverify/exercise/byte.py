@@ -6,9 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bvverify.errors import UsageError
-from bvverify.exercise.neuron import Neuron, numbers, some_rounding, telling_accumulator
-from bvverify.model.types import INT8
+from bvverify.exercise.neuron import Neuron, numbers, parse_byte, some_rounding, telling_accumulator
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +36,7 @@ class Byte:
 
     def accepts(self, answer: str) -> bool:
         """Whether the answer is the output; ``UsageError`` where it is no int8."""
-        try:
-            value = int(answer, 16 if answer.lower().startswith("0x") else 10)
-        except ValueError:
-            raise UsageError(f"--answer {answer}: the output is an integer such as -112, or a byte such as 0x90") from None
-        if answer.lower().startswith("0x"):
-            value -= 256 if 128 <= value < 256 else 0
-        if not INT8.lo <= value <= INT8.hi:
-            raise UsageError(f"--answer {answer}: an int8 is {INT8.lo} to {INT8.hi}")
-        return value == self.neuron.output(self.x)
+        return parse_byte(answer) == self.neuron.output(self.x)
 
     def key(self) -> str:
         """The answer."""

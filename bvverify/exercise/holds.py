@@ -81,8 +81,8 @@ class Holds:
         """Whether it holds and the answer says so, or it does not and the answer is an input that shows it; ``UsageError`` for neither."""
         if answer.strip().lower() == "true":
             return self._counterexample() is None
-        x, asked = np.array([parse_input(answer, 2)]), self.query()
-        return asked.box.contains(x[0]) and bool(interpreter.run(asked.network, x)[0, 0] > self.bound)
+        x = np.array([parse_input(answer, self.lo, self.hi)])
+        return bool(interpreter.run(self.query().network, x)[0, 0] > self.bound)
 
     def key(self) -> str:
         """``true``, or one of the inputs that show the contrary."""

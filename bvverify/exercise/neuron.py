@@ -7,6 +7,7 @@ exactly as well: what tells the rules apart is the rounding that their names spe
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -128,7 +129,7 @@ def multiplier_text(rule: str, multiplier: Fraction) -> str:
     if not rule.startswith("q31"):
         return str(multiplier)
     mantissa, shift = rq.q31(float(multiplier))
-    return f"{multiplier}, stored as Q = {mantissa} and r = {-shift}"
+    return f"{multiplier}, stored as Q = {mantissa} and r = {-shift}: M = Q * 2^(-31-r)"
 
 
 def numbers(values: tuple[int, ...]) -> str:
@@ -145,14 +146,29 @@ def decimal(value: Fraction) -> str:
     return f"-{text}" if value < 0 else text
 
 
-def parse_input(answer: str, count: int) -> tuple[int, ...]:
-    """``3,-4,5`` as int8 values; ``UsageError`` where it is none."""
+def parse_byte(answer: str) -> int:
+    """An int8 as an integer or as its byte, ``-112`` or ``0x90``; ``UsageError`` where it is neither."""
+    try:
+        value = int(answer, 16 if answer.lower().startswith("0x") else 10)
+    except ValueError:
+        raise UsageError(f"--answer {answer}: the output is an integer such as -112, or a byte such as 0x90") from None
+    if answer.lower().startswith("0x"):
+        value -= 256 if 128 <= value < 256 else 0
+    if not INT8.lo <= value <= INT8.hi:
+        raise UsageError(f"--answer {answer}: an int8 is {INT8.lo} to {INT8.hi}")
+    return value
+
+
+def parse_input(answer: str, lo: Sequence[int], hi: Sequence[int]) -> tuple[int, ...]:
+    """``3,-4,5`` as integers of the box from ``lo`` to ``hi``; ``UsageError`` where they are none, or outside."""
+    count = len(lo)
     try:
         values = tuple(int(part) for part in answer.strip("() ").split(","))
     except ValueError:
         raise UsageError(f"--answer {answer}: an input is {count} integers such as {numbers(tuple(range(count)))}") from None
     if len(values) != count:
         raise UsageError(f"--answer {answer}: holds {len(values)} integers; the input has {count}")
-    if not all(INT8.lo <= v <= INT8.hi for v in values):
-        raise UsageError(f"--answer {answer}: an int8 is {INT8.lo} to {INT8.hi}")
+    for i, (value, least, largest) in enumerate(zip(values, lo, hi, strict=True)):
+        if not least <= value <= largest:
+            raise UsageError(f"--answer {answer}: x{i} is from {least} to {largest}")
     return values

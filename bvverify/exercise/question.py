@@ -10,8 +10,9 @@ from bvverify.exercise.byte import Byte
 from bvverify.exercise.holds import Holds
 from bvverify.exercise.rule import Rule
 from bvverify.exercise.saturate import Saturate
+from bvverify.exercise.shift import Shift
 
-KINDS: dict[str, type[Byte | Rule | Saturate | Holds]] = {q.kind: q for q in (Byte, Rule, Saturate, Holds)}
+KINDS: dict[str, type[Byte | Rule | Saturate | Holds | Shift]] = {q.kind: q for q in (Byte, Rule, Saturate, Holds, Shift)}
 
 
 class Question(Protocol):

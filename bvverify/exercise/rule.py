@@ -45,7 +45,7 @@ class Rule:
         made = self.rounding
         return [
             f"Which rule made this? The multiplier is M = {made.multiplier}, the zero point {made.zero_point}, the output int8:",
-            "", *seen, "", "One of these did (Q and r are mantissa and right shift of M, Q = M * 2^(31+r) in [2^30, 2^31)):", "",
+            "", *seen, "", "One of these did (Q and r store M: M = Q * 2^(-31-r), Q an integer in [2^30, 2^31)):", "",
             *offered, "", "Which one?",
         ]  # fmt: skip
 

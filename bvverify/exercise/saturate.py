@@ -46,9 +46,9 @@ class Saturate:
         ]  # fmt: skip
 
     def accepts(self, answer: str) -> bool:
-        """Whether the input lies in the box and saturates the neuron; ``UsageError`` where it is no input."""
-        x = parse_input(answer, len(self.neuron.weights))
-        return all(abs(v) <= self.reach for v in x) and self.neuron.output(x) == self.level
+        """Whether the input saturates the neuron; ``UsageError`` where it is no input of the box."""
+        ends = [self.reach] * len(self.neuron.weights)
+        return self.neuron.output(parse_input(answer, [-end for end in ends], ends)) == self.level
 
     def key(self) -> str:
         """One of the answers."""

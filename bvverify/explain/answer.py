@@ -82,10 +82,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The facts; ``tree`` None without a certificate, ``changes`` None without a witness or a clean input."""
+    """The facts; ``box`` is its size in words, ``tree`` None without a certificate, ``changes`` None without a witness or a clean input."""
 
     label: int | None
     asked: str
+    box: str
     moving: int
     inputs: int
     boxes: int
@@ -110,7 +111,8 @@ def explain(saved: Saved, network: Network, queries: Sequence[Query], certificat
     return Explanation(
         query.property.label,
         query.property.text,
-        int((query.box.lo < query.box.hi).sum()),
+        str(query.box),
+        query.box.varying,
         query.box.lo.size,
         len(queries),
         _margins(query, bounds, clean, found),

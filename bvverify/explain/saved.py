@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bvverify.errors import InputError, UsageError
+from bvverify.load.certificate_file import is_certificate
 from bvverify.model.result import CheckReport, Open
 
 COMMANDS = ("robust", "verify", "attack", "batch")
@@ -57,6 +58,7 @@ class Saved:
     input: str | None
     radius: int | None
     epsilon: str | None
+    clip: str | None
     label: int | None
     costs: tuple[Cost, ...]
     checked: CheckReport | None
@@ -75,6 +77,8 @@ def read(spec: str) -> Saved:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_certificate(content):
+        raise InputError(f"{path}: is a certificate; bvverify check reads it")
     lines = [line for line in content.splitlines() if line.strip()]
     if separator:
         if not index.isascii() or not index.isdigit() or len(index) > 9:
@@ -180,6 +184,7 @@ def _of_batch(data: _Fields) -> dict[str, Any]:
         "input": data.maybe("input", str),
         "radius": whole("radius"),
         "epsilon": None,
+        "clip": data.maybe("clip", str) or None,
         "label": whole("label"),
         "costs": tuple(Cost(k, float(v), "") for k, v in data.get("stages", dict).items() if isinstance(v, int | float)),
         "witness": None if data.maybe("witness", list) is None else data.integers("witness"),
@@ -197,6 +202,7 @@ def _of_command(data: _Fields) -> dict[str, Any]:
         "input": asked.maybe("input", str),
         "radius": asked.maybe("radius", int),
         "epsilon": asked.maybe("epsilon", str),
+        "clip": asked.maybe("clip", str),
         "label": asked.maybe("label", int),
         "costs": tuple(
             Cost(s.get("stage", str), float(s.get("seconds", int, float)), s.get("detail", str)) for s in data.objects("stages")

@@ -31,14 +31,15 @@ _RAN_OUT = {
 
 def question(saved: Saved, facts: Explanation) -> list[str]:
     """What was asked."""
-    where = f"every input of a box in which {facts.moving} of {facts.inputs} values vary"
+    where = f"every input of a box in which {facts.box}"
     if saved.property is not None:
         boxes = f"{facts.boxes} boxes; the numbers below are of one of them, " if facts.boxes > 1 else ""
         return [f"{saved.property} asks about {boxes}{where}."]
     reach = (
         f"{saved.radius} integer step{'' if saved.radius == 1 else 's'}" if saved.epsilon is None else f"{saved.epsilon} (a real number)"
     )
-    return [f"It is about {where}: those within {reach} of {saved.input}."]
+    clip = "" if saved.clip is None else f", their values within [{saved.clip}]"
+    return [f"It is about {where}: those within {reach} of {saved.input}{clip}."]
 
 
 def decided(saved: Saved) -> list[str]:

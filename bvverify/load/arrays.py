@@ -1,4 +1,4 @@
-"""Inputs from files: .npy, .npz, IDX, .png, .csv (.gz too), each with ``::INDEX`` along its first axis.
+"""Inputs from files: .npy, .npz, IDX, .png, .csv, a witness's .json (.gz too), each with ``::INDEX`` along its first axis.
 
 Pixels (uint8) that are given to a network whose file takes floats are divided by 255 in float32, which is what such networks are trained
 on; every other value is taken as it is. Colour pictures come out channels first.
@@ -7,22 +7,27 @@ on; every other value is taken as it is. Colour pictures come out channels first
 from __future__ import annotations
 
 import io
+import json
 import struct
 import tokenize
 import warnings
 import zipfile
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bvverify.errors import InputError, UsageError
 from bvverify.load.packed import check_archive, gunzip
+from bvverify.model.box import clipped
 from bvverify.model.network import Network
-from bvverify.model.types import AnyArray
+from bvverify.model.types import AnyArray, Int64Array
+from bvverify.run import interpreter
 
-KINDS = ".npy, .npz, .png, .csv, IDX (each also as .gz)"
+KINDS = ".npy, .npz, .png, .csv, IDX (each also as .gz) and the .json of a witness"
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PREFERRED = ("images", "inputs", "input", "x")
 _BROKEN = (
@@ -42,6 +47,37 @@ _BROKEN = (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Inputs as the model's file takes them (batch axis first, the file's shape), and what had to be done to the numbers for that.
+
+    ``divided``: grey levels were divided by 255; ``reshaped``: a flat row of numbers was read as an array of several axes.
+    """
+
+    values: AnyArray
+    divided: bool = False
+    reshaped: bool = False
+
+    def clipped(self, network: Network) -> int:
+        """How many values lie beyond the range of the quantiser that the model's file begins with, which clips them."""
+        declared = network.input
+        return 0 if declared.quantiser is None else clipped(self.values, declared.quantiser, declared.tensor.qtype)
+
+    def notes(self, network: Network) -> list[str]:
+        """What a person should know of the numbers before believing an answer about them."""
+        count, size = self.clipped(network), self.values.size
+        shape = "x".join(map(str, network.input.file_shape[1:]))
+        return [
+            *(["grey levels 0 to 255, divided by 255"] if self.divided else []),
+            *([f"flat numbers, read row by row as {shape}"] if self.reshaped else []),
+            *([f"{count} of {size} values lie beyond the quantiser's range and were clipped"] if count else []),
+        ]
+
+    def as_object(self, network: Network) -> dict[str, Any]:
+        """The same for programs."""
+        return {"divided_by_255": self.divided, "reshaped": self.reshaped, "clipped": self.clipped(network)}
+
+
 def read(spec: str) -> AnyArray:
     """The array of ``FILE`` or, without its first axis, its element ``FILE::INDEX``."""
     name, separator, index = spec.rpartition("::")
@@ -57,18 +93,44 @@ def read(spec: str) -> AnyArray:
     return np.asarray(values[int(index)])
 
 
-def as_model_input(values: AnyArray, network: Network) -> tuple[AnyArray, str | None]:
-    """A batch of inputs as the model's file takes them (batch axis first, the file's shape), and a note on what was done to them."""
+def as_model_input(values: AnyArray, network: Network) -> Batch:
+    """A batch of inputs as the model's file takes them; ``UsageError`` where the shape does not fit."""
     declared = network.input
     wanted = declared.file_shape[1:]
     batch = _as_batch(values, wanted)
     if batch is None:
         raise UsageError(f"the input has the shape {values.shape}, which is neither {wanted} (one input) nor a batch of such inputs")
+    one = values.shape if values.size == batch[:1].size and len(batch) == 1 else values.shape[1:]
+    reshaped = sum(d != 1 for d in one) <= 1 < sum(d != 1 for d in wanted)
     if declared.quantiser is None or batch.dtype.kind == "f":
-        return batch, None
+        return Batch(batch, reshaped=reshaped)
     if batch.dtype == np.uint8:
-        return batch.astype(np.float32) / np.float32(255), "grey levels 0 to 255, divided by 255"
-    return batch.astype(np.float32), None
+        return Batch(batch.astype(np.float32) / np.float32(255), divided=True, reshaped=reshaped)
+    return Batch(batch.astype(np.float32), reshaped=reshaped)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """One input: as the model's file takes it (a ``batch`` of one), and as integers ``x`` of the input tensor's shape."""
+
+    batch: Batch
+    x: Int64Array
+
+
+def read_input(spec: str, network: Network) -> Given:
+    """The one input that ``FILE`` or ``FILE::INDEX`` names."""
+    read_values = read(spec)
+    try:
+        batch = as_model_input(read_values, network)
+    except UsageError as error:
+        raise InputError(f"{spec}: {error}") from error
+    count = len(batch.values)
+    if count != 1:
+        raise UsageError(f"{spec}: holds {count} inputs; pick one with ::INDEX (0 to {count - 1})")
+    try:
+        return Given(batch, interpreter.quantise_input(network, batch.values)[0])
+    except UsageError as error:
+        raise InputError(f"{spec}: {error}") from error
 
 
 def _as_batch(values: AnyArray, wanted: tuple[int, ...]) -> AnyArray | None:
@@ -92,7 +154,9 @@ def _decoded(path: Path) -> AnyArray:
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        file, colon, index = str(path).rpartition(":")
+        mend = f"; element {index} is {file}::{index}" if colon and index.isdigit() and Path(file).is_file() else ""
+        raise InputError(f"{path}: cannot be read: {error.strerror}{mend}") from error
     if path.is_dir():
         raise InputError(f"{path}: is a directory; an input is a file: {KINDS}")
     return _decode(path, changed)
@@ -128,6 +192,8 @@ def _by_kind(path: Path, content: bytes, name: str) -> AnyArray:
         return _png(content)
     if name.endswith(".csv"):
         return np.atleast_2d(np.loadtxt(io.StringIO(content.decode()), delimiter=",", ndmin=2))
+    if name.endswith(".json"):
+        return _witness(content)
     if content[:2] == b"\0\0" or "idx" in name:
         return _idx(content)
     raise InputError(f"{path}: is no input that bvverify reads; it reads {KINDS}")
@@ -141,6 +207,16 @@ def _npz(path: Path, content: bytes) -> AnyArray:
         if not chosen:
             raise InputError(f"{path}: holds the arrays {', '.join(names)}; name the one with the inputs {' or '.join(_PREFERRED)}")
         return np.asarray(archive[chosen[0]])
+
+
+def _witness(content: bytes) -> AnyArray:
+    """The input of a witness, as the model's file takes it, from what ``--json`` printed or ``--witness FILE.json`` saved."""
+    data = json.loads(content)
+    witness = data.get("witness") if isinstance(data, dict) else None
+    given = witness.get("file_input") if isinstance(witness, dict) else None
+    if not isinstance(given, dict):
+        raise ValueError("it holds no witness.file_input, the input of a result that is falsified or differs")
+    return np.array(given["data"]).astype(np.dtype(given["dtype"])).reshape(given["shape"])
 
 
 def _png(content: bytes) -> AnyArray:

@@ -74,10 +74,19 @@ def to_bytes(certificate: Certificate) -> bytes:
     return buffer.getvalue()
 
 
+def is_certificate(content: bytes) -> bool:
+    """Whether a file that begins so may be a certificate: an archive of arrays."""
+    return content.startswith(b"PK")
+
+
 def read(path: Path) -> Certificate:
     """Read a certificate file; ``InputError`` names the file and what is wrong with it."""
     try:
         content = path.read_bytes()
+        if content and not is_certificate(content):
+            wrong = content[:16].lstrip()[:1] == b"{"
+            read_by = "a result, not a certificate; bvverify explain or replay reads it" if wrong else "no certificate"
+            raise InputError(f"{path}: is {read_by}")
         check_archive(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as entries:
             return _certificate(entries)
@@ -87,6 +96,8 @@ def read(path: Path) -> Certificate:
         raise InputError(
             f"{path}: not a certificate file of version 1, or damaged ({type(error).__name__}: {clipped(str(error), 200)})"
         ) from None
+    except InputError:
+        raise
     # zlib and NumPy's header parser have exceptions of their own.
     except Exception as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {clipped(str(error), 200)})") from None

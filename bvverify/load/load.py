@@ -18,35 +18,37 @@ PICKLE_ALLOWED: ContextVar[bool] = ContextVar("PICKLE_ALLOWED", default=False)
 _TORCH = (".pt", ".pth")
 
 
-def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool = False) -> Network:
+def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool = False, option: str = "--semantics") -> Network:
     """The network of a model file (.onnx, .tflite, .h5, .pt), read under ``semantics`` (None: what the file implies).
 
     A PyTorch file is a pickle, which can run any code: it is opened with ``allow_pickle`` (or ``PICKLE_ALLOWED``) only.
 
     ``+rational-half-up`` behind a profile gives that reading's ideal twin (``bvverify.model.ideal``), alone that of the file's own.
 
+    ``option`` is what errors call the place that named the semantics.
+
     ``UsageError`` for a profile that does not exist or is not one for this format, ``InputError`` for a file that cannot be read,
     ``UnsupportedError`` naming the node where its arithmetic is not an exact integer function that bvverify models.
     """
     if semantics is not None and semantics.endswith(SUFFIX):
-        return ideal(load(path, semantics.removesuffix(SUFFIX), allow_pickle=allow_pickle))
+        return ideal(load(path, semantics.removesuffix(SUFFIX), allow_pickle=allow_pickle, option=option))
     if semantics == SUFFIX[1:]:
         return ideal(load(path, allow_pickle=allow_pickle))
     path = Path(path)
-    chosen = None if semantics is None else profile.parse(semantics)
     suffix = path.suffix.lower()
-    if suffix not in (".onnx", ".tflite", ".h5", ".hdf5", *_TORCH):
+    if suffix not in profile.KNOWN:
         if not path.is_file():
             _read(path)
         raise InputError(
             f"{path}: a model's name ends in .onnx (ONNX), .tflite (LiteRT), .h5 (fixed-point network) or .pt (PyTorch),"
             f" not in {suffix or 'nothing'!r}"
         )
+    chosen = None if semantics is None else profile.parse(semantics, option, profile.KNOWN[suffix])
     content = _read(path)
     if suffix in _TORCH:
         if not isinstance(chosen, PyTorch):
             raise UsageError(
-                f"{path}: a PyTorch file does not say which engine runs it; say --semantics pytorch-fbgemm or pytorch-qnnpack"
+                f"{path}: a PyTorch file does not say which engine runs it; say {option} pytorch-fbgemm or pytorch-qnnpack"
                 + ("" if chosen is None else f" instead of {semantics}")
             )
         from bvverify.load.torch_file import load_file
@@ -54,7 +56,7 @@ def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool =
         return load_file(path, content, chosen, allow_pickle=allow_pickle or PICKLE_ALLOWED.get())
     if suffix == ".onnx":
         if not isinstance(chosen, OnnxRuntime | None):
-            raise UsageError(f"--semantics {semantics}: {path} is an ONNX file; its semantics are onnxruntime")
+            raise UsageError(f"{option} {semantics}: {path} is an ONNX file; its semantics are onnxruntime")
         from bvverify.load.onnx_file import load_onnx
 
         return load_onnx(path, content, chosen or OnnxRuntime())
@@ -63,7 +65,7 @@ def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool =
     if suffix == ".tflite":
         if not isinstance(chosen, TfLite | CmsisNn | None):
             raise UsageError(
-                f"--semantics {semantics}: {path} is a .tflite file; its semantics are tflite-xnnpack, tflite-optimised,"
+                f"{option} {semantics}: {path} is a .tflite file; its semantics are tflite-xnnpack, tflite-optimised,"
                 " tflite-reference and cmsis-nn"
             )
         from bvverify.load.tflite_file import load_tflite
@@ -71,7 +73,7 @@ def load(path: Path | str, semantics: str | None = None, *, allow_pickle: bool =
         return load_tflite(path, content, chosen or TfLite("xnnpack"))
     if not isinstance(chosen, FixedPoint):
         raise UsageError(
-            f"{path}: an .h5 file does not say how wide its integers are; say --semantics fixed-point:bits=B,input_bits=I"
+            f"{path}: an .h5 file does not say how wide its integers are; say {option} fixed-point:bits=B,input_bits=I"
             + ("" if chosen is None else f" instead of {semantics}")
         )
     from bvverify.load.fixed_point import load_fixed_point

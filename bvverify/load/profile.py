@@ -18,6 +18,8 @@ A verdict names the profile in its canonical spelling.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bvverify.errors import UsageError
@@ -85,11 +87,20 @@ class PyTorch:
 
 
 Profile = FixedPoint | OnnxRuntime | TfLite | CmsisNn | PyTorch
-_NAMED: tuple[Profile, ...] = (
-    TfLite("reference"), TfLite("optimised"), TfLite("xnnpack"), CmsisNn(), CmsisNn(True), PyTorch("fbgemm"), PyTorch("qnnpack")
-)  # fmt: skip
-_PLAIN = {str(p): p for p in _NAMED}
-KNOWN = ", ".join(["onnxruntime, onnxruntime:qdqisint8allowed=1, fixed-point:bits=B,input_bits=I", *_PLAIN])
+_OF_TFLITE: tuple[Profile, ...] = (TfLite("xnnpack"), TfLite("optimised"), TfLite("reference"), CmsisNn(), CmsisNn(True))
+_OF_TORCH: tuple[Profile, ...] = (PyTorch("fbgemm"), PyTorch("qnnpack"))
+_PLAIN = {str(p): p for p in (*_OF_TFLITE, *_OF_TORCH)}
+_FIXED_POINT = ("fixed-point:bits=B,input_bits=I",)
+KNOWN = {
+    ".onnx": (str(OnnxRuntime()), str(OnnxRuntime(int8_allowed=True))),
+    ".tflite": tuple(map(str, _OF_TFLITE)),
+    ".h5": _FIXED_POINT,
+    ".hdf5": _FIXED_POINT,
+    ".pt": tuple(map(str, _OF_TORCH)),
+    ".pth": tuple(map(str, _OF_TORCH)),
+}
+"""The profiles that suit a file, by its suffix."""
+_EVERY = tuple(dict.fromkeys(name for names in KNOWN.values() for name in names))
 
 
 def with_accumulator(text: str | None, accumulator: str) -> str | None:
@@ -104,23 +115,26 @@ def accumulator_of(text: str | None) -> str:
     return (text or "").partition(_ACCUMULATOR)[2] or saturating_pairs.EXACT
 
 
-def parse(text: str) -> Profile:
-    """The profile of that name; ``UsageError`` names those that exist. An accumulator alone is ONNX Runtime's."""
+def parse(text: str, option: str = "--semantics", known: Sequence[str] = _EVERY) -> Profile:
+    """The profile of that name; ``UsageError`` names the option that gave it and the profiles to choose from, ``known``.
+
+    An accumulator alone is ONNX Runtime's.
+    """
+    said = f"{option} {text}"
     profile, accumulator = text.partition(_ACCUMULATOR)[0].removesuffix(", "), accumulator_of(text)
-    chosen = OnnxRuntime() if _ACCUMULATOR in text and not profile else _parse(profile)
+    chosen = OnnxRuntime() if _ACCUMULATOR in text and not profile else _parse(profile, said, known)
     if accumulator == saturating_pairs.EXACT:
         return chosen
     if accumulator != saturating_pairs.NAME:
-        raise UsageError(f"--semantics {text}: an accumulator is {saturating_pairs.EXACT} or {saturating_pairs.NAME}")
+        raise UsageError(f"{said}: an accumulator is {saturating_pairs.EXACT} or {saturating_pairs.NAME}")
     if not isinstance(chosen, OnnxRuntime | PyTorch) or not saturating_pairs.possible(str(chosen)):
         raise UsageError(
-            f"--semantics {text}: {saturating_pairs.NAME} is a matter of {' and '.join(saturating_pairs.RUNTIMES)};"
-            f" {profile} sums exactly on every CPU"
+            f"{said}: {saturating_pairs.NAME} is a matter of {' and '.join(saturating_pairs.RUNTIMES)}; {profile} sums exactly on every CPU"
         )
     return replace(chosen, saturating_pairs=True)
 
 
-def _parse(text: str) -> Profile:
+def _parse(text: str, said: str, known: Sequence[str]) -> Profile:
     if text in _PLAIN:
         return _PLAIN[text]
     family, _, rest = text.partition(":")
@@ -128,25 +142,27 @@ def _parse(text: str) -> Profile:
     if family == "fixed-point":
         unknown = set(options) - {"bits", "input_bits"}
         if "bits" not in options or unknown:
-            raise UsageError(f"--semantics {text}: fixed-point takes bits=B and input_bits=I, as in fixed-point:bits=6,input_bits=8")
-        return FixedPoint(_width(text, options["bits"]), _width(text, options.get("input_bits", "8")))
+            raise UsageError(f"{said}: fixed-point takes bits=B and input_bits=I, as in fixed-point:bits=6,input_bits=8")
+        return FixedPoint(_width(said, options["bits"]), _width(said, options.get("input_bits", "8")))
     if family == "onnxruntime" and set(options) <= {"qdqisint8allowed"}:
         value = options.get("qdqisint8allowed", "0")
         if value in ("0", "1"):
             return OnnxRuntime(value == "1")
     if family in ("pytorch-fbgemm", "pytorch-qnnpack") and set(options) == {"input"}:
-        return PyTorch(family.removeprefix("pytorch-"), _shape(text, options["input"]))
-    raise UsageError(f"--semantics {text}: there is no such profile; bvverify has {KNOWN}")
+        return PyTorch(family.removeprefix("pytorch-"), _shape(said, options["input"]))
+    near = difflib.get_close_matches(text, known, 1)
+    hint = f"did you mean {near[0]}? It" if near else "it"
+    raise UsageError(f"{said}: there is no such profile; {hint} is one of {', '.join(known)}")
 
 
-def _shape(text: str, value: str) -> tuple[int, ...]:
+def _shape(said: str, value: str) -> tuple[int, ...]:
     sides = value.split("x")
     if not all(s.isascii() and s.isdigit() and 0 < int(s) < 1 << 16 for s in sides):
-        raise UsageError(f"--semantics {text}: a shape is written as in input=1x28x28 or input=784, without the batch axis")
+        raise UsageError(f"{said}: a shape is written as in input=1x28x28 or input=784, without the batch axis")
     return tuple(map(int, sides))
 
 
-def _width(text: str, value: str) -> int:
+def _width(said: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or not 2 <= int(value) <= 16:
-        raise UsageError(f"--semantics {text}: a width is 2 to 16 bits, not {value!r}")
+        raise UsageError(f"{said}: a width is 2 to 16 bits, not {value!r}")
     return int(value)

@@ -51,6 +51,12 @@ def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
     return np.asarray(clamped.astype(np.int64) + quantiser.zero_point)
 
 
+def clipped(x: AnyArray, quantiser: Quantisation, qtype: QType) -> int:
+    """How many of the reals ``x`` lie beyond what the quantiser can say, so that it makes an end of the type of them."""
+    wide = QType(16, signed=True)
+    return int(np.count_nonzero(quantise(x, quantiser, wide) != quantise(x, quantiser, qtype)))
+
+
 def _check_overflow(scaled: AnyArray) -> None:
     if (np.abs(scaled) >= np.float32(_OVERFLOW)).any():
         raise UsageError(f"an input beyond {_OVERFLOW} times the scale of the model's quantiser: TFLite's conversion overflows there")
@@ -69,8 +75,12 @@ def around(x: Int64Array, radius: int, qtype: QType) -> Box:
 def nearest_float32(value: Fraction) -> np.float32:
     """The float32 nearest to a rational, ties to even; infinite beyond the largest."""
     # Fraction to float64 is correctly rounded; repair the second rounding where float64 landed on a float32 tie.
-    double = float(value)
-    single = np.float32(double)
+    try:
+        double = float(value)
+    except OverflowError:
+        return np.float32(np.inf if value > 0 else -np.inf)
+    with np.errstate(over="ignore"):
+        single = np.float32(double)
     if Fraction(double) == value or not np.isfinite(single):
         return single
     neighbours = [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]

@@ -36,6 +36,21 @@ class Box:
         """Whether ``x`` (the input tensor's shape) lies inside."""
         return bool(((self.lo <= x) & (x <= self.hi)).all())
 
+    @property
+    def varying(self) -> int:
+        """How many elements take more than one value."""
+        return int(np.count_nonzero(self.lo < self.hi))
+
+    @property
+    def most(self) -> int:
+        """How many values an element takes, at most."""
+        return int((self.hi - self.lo).max()) + 1
+
+    def __str__(self) -> str:
+        """The size in words: ``64 of 64 values vary, taking up to 3 values each``."""
+        reach = f", taking up to {self.most} values each" if self.varying else ""
+        return f"{self.varying} of {self.lo.size} values vary{reach}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
@@ -84,6 +99,17 @@ class Property:
                 row[label], row[rival] = 1, -1
                 rows.append((Linear(frozen_array(row, np.int64), 0 if rival < label else -1),))
         return Property(tuple(rows), f"the class stays {label} (first index of the largest output)", label)
+
+    @staticmethod
+    def avoiding(target: int, outputs: int) -> Property:
+        """The predicted class never becomes ``target``: one conjunction, in which ``target`` wins over every other class."""
+        rows = []
+        for other in range(outputs):
+            if other != target:
+                row = np.zeros(outputs, np.int64)
+                row[other], row[target] = 1, -1
+                rows.append(Linear(frozen_array(row, np.int64), 0 if target < other else -1))
+        return Property((tuple(rows),), f"the class never becomes {target} (first index of the largest output)")
 
     def violated(self, x: Int64Array, y: Int64Array) -> np.ndarray:
         """Which of a batch of inputs and outputs (both flattened to two axes) violate the property; bool (batch,)."""

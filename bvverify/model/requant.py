@@ -320,24 +320,32 @@ def real_multiplier(requant: Requant) -> tuple[Fraction, ...]:
             assert_never(requant)
 
 
+def of_channel(requant: Requant, channel: int) -> tuple[Requant, int]:
+    """The part of a requantisation that a channel belongs to (all of it, mostly), and the channel's number there."""
+    if isinstance(requant, ByChannel):
+        for part in requant.parts:
+            if channel < channels(part):
+                return of_channel(part, channel)
+            channel -= channels(part)
+        raise ValueError(f"there are only {channels(requant)} channels")
+    return requant, channel
+
+
+def zero_point_of(requant: Requant, channel: int) -> int:
+    """What a channel's requantisation adds behind its rounding."""
+    part, _ = of_channel(requant, channel)
+    return 0 if isinstance(part, ShiftHalfUp | ByChannel) else part.zero_point
+
+
 def before_rounding(requant: Requant, channel: int, acc: int) -> Fraction:
     """The real number that a requantisation would round if it computed exactly, the zero point included."""
-    match requant:
-        case ByChannel(parts=parts):
-            for part in parts:
-                if channel < channels(part):
-                    return before_rounding(part, channel, acc)
-                channel -= channels(part)
-            raise ValueError(f"there are only {channels(requant)} channels")
-        case ShiftHalfUp():
-            zero_point, added = 0, Fraction(0)
-        case Fbgemm(bias=bias, scale=scale):
-            real = None if bias is None else Fraction(float(bias[channel % len(bias)])) / Fraction(float(scale[channel % len(scale)]))
-            zero_point, added = requant.zero_point, real or Fraction(0)
-        case _:
-            zero_point, added = requant.zero_point, Fraction(0)
-    multipliers = real_multiplier(requant)
-    return (acc + added) * multipliers[channel % len(multipliers)] + zero_point
+    part, channel = of_channel(requant, channel)
+    added = Fraction(0)
+    if isinstance(part, Fbgemm) and part.bias is not None:
+        bias, scale = part.bias, part.scale
+        added = Fraction(float(bias[channel % len(bias)])) / Fraction(float(scale[channel % len(scale)]))
+    multipliers = real_multiplier(part)
+    return (acc + added) * multipliers[channel % len(multipliers)] + zero_point_of(part, channel)
 
 
 def idealised(requant: Requant) -> Requant:

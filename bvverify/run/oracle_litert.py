@@ -6,6 +6,9 @@ delegate. CMSIS-NN runs on microcontrollers only; there is no runtime to ask her
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -47,11 +50,29 @@ def interpreter(content: bytes, semantics: str, what: str) -> Any:
 
     resolver = getattr(OpResolverType, _RESOLVERS[semantics])
     try:
-        made = Interpreter(model_content=content, experimental_op_resolver_type=resolver, num_threads=1)
-        made.allocate_tensors()
+        with _quiet():
+            made = Interpreter(model_content=content, experimental_op_resolver_type=resolver, num_threads=1)
+            made.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{what}: LiteRT cannot load it: {' '.join(str(error).split())}") from error
     return made
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The process without its stderr: past Python, LiteRT announces its delegate there; what goes wrong it raises as well."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without a stderr has nothing to keep quiet
+        yield
+        return
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def invoke(made: Any, given: AnyArray) -> AnyArray:

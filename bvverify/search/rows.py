@@ -126,6 +126,11 @@ class Rows:
         """The positions of conjunctions."""
         return np.array([self.place[i] for i in conjunctions])
 
+    def farthest(self, conjunction: int) -> int:
+        """The row of a conjunction that the reference run is farthest from meeting."""
+        place = self.place[conjunction]
+        return int(np.where(self.present[place], self.constant[place], -np.inf)[: self.most_rows].argmax())
+
     def exact(self, conjunctions: Sequence[int], weight: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         """The rows themselves, on outputs and inputs, with ``weight`` (rows, rows of a conjunction): forms by tensor, and the constant."""
         at, keep, output = self.at(conjunctions), self.relaxation.keep, self.network.output.tensor

@@ -29,6 +29,7 @@ from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 from bvverify.search import saturation
 from bvverify.search.branching import choose
+from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
 from bvverify.search.rows import Rows
 
@@ -141,16 +142,20 @@ class Search:
         # In nodes: some five rounds of four moves an input element, against four passes a step.
         self.attack_cost = 20 * len(self.relaxation.keep[0]) * moving / (4 * NODE_SETTINGS.steps * bounding)
 
-    def run(self, deadline: float | None, most_nodes: int | None = None) -> Outcome:
-        """Search until everything is closed, a witness is found, or the deadline or the number of nodes is reached."""
+    def run(self, deadline: float | None, most_nodes: int | None = None, reserve: Reserve | None = None) -> Outcome:
+        """Search until everything is closed, a witness is found, or the deadline or the number of nodes is reached.
+
+        ``reserve`` says how long before the deadline it ends.
+        """
         if self.nodes == len(self.trees) and not self.open:
             self._work(self._presplit(list(self.trees.values())), ROOT_SETTINGS, deadline)
         while self.open and self.witness is None:
-            if (deadline is not None and time.monotonic() > deadline) or (most_nodes is not None and self.nodes >= most_nodes):
+            until = deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
+            if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             parents = [heapq.heappop(self.open)[2] for _ in range(min(self.batch, len(self.open)))]
             children = [child for parent in parents for child in self._branch(parent)]
-            self._work(children, NODE_SETTINGS, deadline)
+            self._work(children, NODE_SETTINGS, until)
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][0]:.3g}")
         done = not self.open and self.witness is None
@@ -163,6 +168,19 @@ class Search:
         left = [node for root in self.trees.values() for node in _open_leaves(root)]
         bound = min((node.bound for node in left), default=np.inf)
         return Outcome(None, None, self.nodes, len(left), bound, tuple(sorted({node.conjunction for node in left})))
+
+    @property
+    def closed(self) -> int:
+        """Leaves that are closed."""
+        return (self.nodes + len(self.trees)) // 2 - len(self.open)
+
+    def sample(self, most: int) -> dict[int, Forest]:
+        """The tree of each conjunction as it is, with at most so many closed leaves in all; solver leaves stand for the others."""
+        left, out = most, {}
+        for i, node in self.trees.items():
+            out[i] = self._forest(node, left)
+            left -= int(((out[i].kind == Kind.BOUND) | (out[i].kind == Kind.INTERVAL)).sum())
+        return out
 
     def suggest(self, points: Int64Array) -> None:
         """Inputs (batch, *input shape) that came near to a violation."""
@@ -194,18 +212,19 @@ class Search:
         leaves, shared = [], dict[tuple[int, bool], Node]()
         for root in roots:
             rows, main = self.query.property.violation[root.conjunction], root
-            alone = len(rows) == 1 and rows[0].inputs is None and self.rows.ends(rows)
-            for cut in saturation.cuts(rows[0], lo, hi, unit.lo, top) if alone else ():
+            # Of several rows the one that is farthest from being met: the others may well be, and it has to carry the bound.
+            row = rows[self.rows.farthest(root.conjunction)]
+            for cut in saturation.cuts(row, lo, hi, unit.lo, top) if row.inputs is None and self.rows.ends(rows) else ():
                 place = int(np.searchsorted(unit.keep, cut.output))
                 group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
                 threshold = int(unit.early[group, 0 if cut.lower else -1])
                 parts = self._split_at(main, self.rows.output_op, cut.output, threshold - 1)
                 aside, main = parts if cut.lower else parts[::-1]
                 key = cut.output, cut.lower
-                if cut.met and aside.parent is root and key in shared:
-                    aside.same = shared[key]
-                    continue
-                if cut.met and aside.parent is root:
+                if cut.met and aside.parent is root and len(rows) == 1:
+                    if key in shared:
+                        aside.same = shared[key]
+                        continue
                     shared[key] = aside
                 leaves.append(aside)
             leaves.append(main)
@@ -409,13 +428,18 @@ class Search:
 
     # -- the proof -----------------------------------------------------------------------------------------------------
 
-    def _forest(self, root: Node) -> Forest:
-        """The tree below a root, in preorder."""
+    def _forest(self, root: Node, most: int | None = None) -> Forest:
+        """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves."""
         kinds, splits, leaves = [], [], []
         stack = [root]
         while stack:
             node = stack.pop()
             node = node.same or node
+            if most is not None and node.children is None:
+                if node.kind is None or most == 0:
+                    kinds.append(int(Kind.SOLVER))
+                    continue
+                most -= 1
             if node.kind is None:
                 raise InternalError("a tree without an end was called closed: please report this")
             kinds.append(int(node.kind))

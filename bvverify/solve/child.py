@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import pickle
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
+
+from bvverify.solve import process
 
 
 def main() -> None:
     """Encode, solve, answer."""
-    parent, query, bounds, seed, memory_mb, dump, part = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _limit(memory_mb)
+    query, bounds, seed, dump, part = process.receive()
     import z3
 
     from bvverify.encode.network import encode
@@ -37,21 +33,6 @@ def main() -> None:
     elif outcome == z3.unknown:
         answer["reason"] = question.reason_unknown()
     sys.stdout.write(json.dumps(answer))
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that asked is no more: killed, it cannot kill its children, and a solver can go on for days."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _limit(memory_mb: int) -> None:
-    try:
-        import resource
-    except ImportError:  # no such limit on this system; the time limit still holds
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
 
 
 if __name__ == "__main__":

@@ -120,4 +120,5 @@ def main() -> None:
             prototype(block, args.first, args.timeout)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -27,10 +27,25 @@ FIELDS = {
     "nodes": int,
     "stages": list,
     "versions": dict,
+    "boxes": list,
+    "input": dict,
 }
 """The fields of every answer, besides ``witness``; a change here is a change of the schema's version."""
 
-WITNESS_FIELDS = {"input", "output", "class", "changed", "nominal", "file_input", "file_output", "box", "violation", "label", "replays"}
+WITNESS_FIELDS = {
+    "input",
+    "output",
+    "class",
+    "changed",
+    "beyond_own",
+    "nominal",
+    "file_input",
+    "file_output",
+    "box",
+    "violation",
+    "label",
+    "replays",
+}
 
 
 def test_verified(cli, mlp, images):
@@ -106,7 +121,7 @@ def test_the_json_object_has_the_schema(cli, mlp, images, radius, verdict, code)
     assert (report.pop("certificate"), report.pop("stripped"), report.pop("open")) == (None, None, None)
     assert (checked is not None) == (verdict == "verified")
     assert {name: type(value) for name, value in report.items()} == FIELDS
-    assert report["asked"] == {"model": mlp, "input": f"{images}::7", "radius": radius, "epsilon": None, "label": None}
+    assert report["asked"] == {"model": mlp, "input": f"{images}::7", "radius": radius, "epsilon": None, "clip": None, "label": None}
     assert (witness is None) == (verdict == "verified")
     if witness is not None:
         assert set(witness) == WITNESS_FIELDS
@@ -187,7 +202,7 @@ def test_a_certificate_is_saved_and_checked_and_is_about_its_question_only(cli, 
     report = json.loads(cli("check", file, "--json").out)
     assert (report["accepted"], report["complete"], report["solver_leaves"]) == (True, True, 0)
     for other in (["--input", f"{images}::7", "--radius", 2], ["--input", f"{images}::8", "--radius", 1]):
-        assert (cli("check", file, *other).code, cli("check", file, *other).first) == (6, "rejected")
+        assert (cli("check", file, *other).code, cli("check", file, *other).first) == (2, "rejected")
     cnn = examples.path("digits_cnn_qop.onnx")
     assert cli("check", file, "--model", cnn).first == "rejected"
     assert "model" in cli("check", file, "--model", cnn).out
@@ -206,3 +221,17 @@ def test_no_check_is_recorded(cli, mlp, images):
     outcome = cli("robust", mlp, "--input", f"{images}::7", "--radius", 1, "--no-check", "--json")
     assert json.loads(outcome.out)["checked"] is None
     assert "not asked" in cli("robust", mlp, "--input", f"{images}::7", "--radius", 1, "--no-check").out
+
+
+def test_results_and_certificates_are_not_mixed_up(cli, mlp, images, tmp_path):
+    proof, result, text = tmp_path / "proof.bvcert", tmp_path / "result.json", tmp_path / "text"
+    result.write_text(cli("robust", mlp, "--input", f"{images}::7", "--radius", 1, "--certificate", proof, "--json").out)
+    text.write_text("no archive")
+    outcome = cli("check", result)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert f"{result}: is a result, not a certificate; bvverify explain or replay reads it" in outcome.err
+    assert "is no certificate" in cli("check", text).err
+    for command in (["explain"], ["replay"], ["report", "--html", tmp_path / "page.html"]):
+        outcome = cli(*command, proof)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert f"{proof}: is a certificate; bvverify check reads it" in outcome.err

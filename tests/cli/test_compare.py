@@ -1,6 +1,7 @@
 """compare: the answer's line, the exit code, the JSON object, what is saved, and what is refused."""
 
 import json
+import re
 from fractions import Fraction
 
 import h5py
@@ -174,3 +175,43 @@ def test_fixed_point_widths(cli, tmp_path):
     assert answer["witness"]["a"]["class"] != answer["witness"]["b"]["class"]
     assert answer["parting"]["roundings"] == []  # the sums differ already
     assert cli(*six, "rational").first == "equal"
+
+
+def test_a_rounding_is_shown_before_the_zero_point(cli):
+    arguments = ("compare", examples.path(examples.TFLITE), "--semantics", "tflite-reference", "--against", "tflite-optimised", "--class")
+    report, text = json.loads(cli(*arguments, "--json").out), cli(*arguments).out
+    for name, r in zip("AB", report["parting"]["roundings"], strict=True):
+        product = Fraction(r["multiplier"]) * report["parting"]["accumulator"]
+        assert Fraction(r["value"]) == product + r["zero_point"]
+        assert r["zero_point"] == -128
+        shown = re.search(rf"rounds {name} .* is (\S+), (\S+) below the tie (\S+): becomes (\d+), with zero point -128: (-?\d+)", text)
+        assert abs(float(shown[1]) - float(product)) < 1e-6
+        assert float(shown[3]) - float(shown[1]) == pytest.approx(float(shown[2]), rel=0.01)
+        assert int(shown[4]) - 128 == int(shown[5]) == r["result"]
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "says", "silent"),
+    [
+        (
+            examples.TFLITE,
+            ["compare", "--against", "cmsis"],
+            "--against cmsis: there is no such profile; did you mean cmsis-nn?",
+            "onnxruntime",
+        ),
+        (examples.TFLITE, ["compare", "--against", "tflite-optimized"], "did you mean tflite-optimised? It is one of", "pytorch"),
+        ("digits_mlp_qop.onnx", ["compare", "--against", "cmsis-nn"], "--against cmsis-nn: ", "--semantics"),
+        (
+            "digits_mlp_qop.onnx",
+            ["compare", "--against", "zz"],
+            "--against zz: there is no such profile; it is one of onnxruntime,",
+            "mean",
+        ),
+        ("digits_mlp_qop.onnx", ["compare", "--against", "rational", "--semantics", "onnx"], "--semantics onnx: ", "tflite"),
+    ],
+)
+def test_an_unknown_profile_names_the_option_and_what_fits_the_file(cli, model, arguments, says, silent):
+    outcome = cli(*arguments, examples.path(model))
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert says in outcome.err
+    assert silent not in outcome.err.replace(str(examples.path(model)), "")

@@ -9,14 +9,15 @@ from bvverify.exercise.question import KINDS, exercise
 
 
 def test_the_kinds_take_turns(cli):
-    asked = [json.loads(cli("exercise", "--seed", seed, "--json").out)["kind"] for seed in range(4)]
+    asked = [json.loads(cli("exercise", "--seed", seed, "--json").out)["kind"] for seed in range(5)]
     assert asked == list(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_right_and_a_wrong_answer(cli, kind):
     asked = exercise(4, kind).question
-    wrong = {"byte": "-1", "saturate": "0,0,0", "property": "127,127"}.get(kind) or next(r for r in asked.offered if r != asked.key())
+    others = {"byte": ["-1"], "saturate": ["0,0,0"], "shift": ["127"], "property": ["true"]}.get(kind) or getattr(asked, "offered", [])
+    wrong = next((other for other in others if other != asked.key()), None) or ",".join(map(str, asked.lo))
     right = cli("exercise", "--kind", kind, "--seed", 4, "--answer", asked.key())
     assert (right.code, right.out, right.err) == (0, "right\n", "")
     outcome = cli("exercise", "--kind", kind, "--seed", 4, "--answer", wrong)

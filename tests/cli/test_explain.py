@@ -55,7 +55,7 @@ def test_the_counts_hold_on_samples(cli, verified, mlp, images):
     """A constant neuron is constant, and margins are at least what is guaranteed, on inputs of the box."""
     facts = json.loads(cli("explain", verified[0], "--json").out)["facts"]
     network, rng = load(mlp), np.random.default_rng(0)
-    clean = read_input(network, f"{images}::5")[1]
+    clean = read_input(network, f"{images}::5").x
     near = np.clip(clean + rng.integers(-3, 4, (200, *clean.shape)), 0, 255)
     tensors = interpreter.trace(network, near)
     for layer in facts["layers"]:

@@ -11,6 +11,7 @@ from bvverify import __version__
 COMMANDS = [
     "verify",
     "robust",
+    "radius",
     "attack",
     "compare",
     "run",
@@ -21,6 +22,7 @@ COMMANDS = [
     "report",
     "export",
     "batch",
+    "crosscheck",
     "exercise",
     "doctor",
     "demo",

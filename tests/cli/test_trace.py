@@ -17,7 +17,7 @@ TFLITE = str(examples.path(examples.TFLITE))
 def test_layers_in_json(cli, cnn, images):
     answer = json.loads(cli("trace", cnn, "--input", f"{images}::5", "--json").out)
     network = load(cnn)
-    y = interpreter.run(network, read_input(network, f"{images}::5")[1][None]).ravel()
+    y = interpreter.run(network, read_input(network, f"{images}::5").x[None]).ravel()
     assert (answer["output"], answer["class"]) == (y.tolist(), int(y.argmax()))
     assert [tuple(layer["shape"]) for layer in answer["layers"]] == [t.shape for t in network.tensors]
     for layer in answer["layers"]:
@@ -46,7 +46,7 @@ def test_against_shows_where_it_began_and_how_it_travels(cli, images):
     near = ("--input", f"{images}::5", "--semantics", "tflite-reference", "--against", "tflite-optimised")
     answer = json.loads(cli("trace", TFLITE, *near, "--json").out)
     a, b = (load(TFLITE, s) for s in ("tflite-reference", "tflite-optimised"))
-    x = read_input(a, f"{images}::5")[1]
+    x = read_input(a, f"{images}::5").x
     ours, theirs = (interpreter.trace(n, x[None]) for n in (a, b))
     differ = [i for i in range(len(ours)) if (ours[i] != theirs[i]).any()]
     assert [s["layer"] for s in answer["spread"]] == differ

@@ -58,7 +58,7 @@ PROFILES = [
 @pytest.mark.parametrize(("model", "semantics"), PROFILES, ids=lambda v: v)
 def test_bundled_models_under_every_profile(model, semantics):
     network = load(examples.path(model), semantics)
-    images = as_model_input(read(str(examples.path(examples.IMAGES))), network)[0]
+    images = as_model_input(read(str(examples.path(examples.IMAGES))), network).values
     for image in images[:2]:
         every_neuron(Run.of(network, image[None]))
 

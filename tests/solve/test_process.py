@@ -47,7 +47,7 @@ def test_the_dump_is_the_question(tmp_path):
 @pytest.mark.parametrize("out", [b"", b"[]", b'{"status": "sat", "version": "1", "model": {"x": 1}}', b'{"version": 1}'])
 def test_an_answer_that_nobody_understands_is_loud(hard, out):
     with pytest.raises(InternalError):
-        _read(hard[0], 0, out, b"", 100, 0.0)
+        _read(hard[0], out, 100, 0.0)
 
 
 def _children(pid):

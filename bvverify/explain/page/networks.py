@@ -17,7 +17,7 @@ from bvverify.model import ops
 from bvverify.model import requant as rq
 from bvverify.model.network import Network
 from bvverify.model.staircase import Staircase
-from bvverify.model.types import Int64Array
+from bvverify.model.types import Int64Array, Tensor
 
 MOST_WEIGHTS = 1 << 21
 """Weights of one network that a page holds (as many bytes, for int8)."""
@@ -33,7 +33,7 @@ def encode_array(values: Int64Array) -> dict[str, str]:
 
 
 def network_data(network: Network) -> dict[str, Any]:
-    """The network: ``tensors`` (shape and type) and ``ops``."""
+    """The network: ``tensors`` (shape, type and zero point) and ``ops``."""
     left, layers = MOST_WEIGHTS, []
     for op in network.ops:
         size = op.weight.size if isinstance(op, ops.Dense | ops.Conv2d) else 0
@@ -41,9 +41,13 @@ def network_data(network: Network) -> dict[str, Any]:
         left -= size if size <= left else 0
     return {
         "output": network.output.tensor,
-        "tensors": [{"shape": list(t.shape), "type": str(t.qtype)} for t in network.tensors],
+        "tensors": [_tensor(t) for t in network.tensors],
         "ops": layers,
     }
+
+
+def _tensor(t: Tensor) -> dict[str, Any]:
+    return {"shape": list(t.shape), "type": str(t.qtype), "zero_point": None if t.quantisation is None else t.quantisation.zero_point}
 
 
 def _operation(op: ops.Op) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def sentence(shown: Shown) -> str:
     else:
         radius = asked.get("radius")
         reach = f"{asked.get('epsilon')} (real)" if radius is None else f"{radius} integer step{'' if radius == 1 else 's'}"
-        where = f"within {reach} of {Path(str(asked.get('input'))).name}"
+        clip = "" if asked.get("clip") is None else f", values within [{asked.get('clip')}]"
+        where = f"within {reach} of {Path(str(asked.get('input'))).name}{clip}"
     match data["verdict"]:
         case "verified":
             return f"{text[:1].upper() + text[1:]} for every input {where}."
@@ -114,6 +115,7 @@ def _facts(shown: Shown) -> list[list[str]]:
     data, network = shown.data, shown.network
     made = network.provenance
     facts = [["model", f"{Path(made.path).name}, sha256 {made.sha256[:16]}…"], ["property", shown.query.property.text]]
+    facts.append(["box", str(shown.query.box)])
     if shown.witness is not None and shown.query.nominal is not None:
         moved = np.abs(shown.witness - shown.query.nominal)
         facts.append(["changed", f"{np.count_nonzero(moved)} of {moved.size} input values, by up to {int(moved.max())}"])
@@ -167,7 +169,7 @@ def command(data: dict[str, Any]) -> str:
     words = ["bvverify", str(data["command"]), str(asked["model"])]
     if "property" in asked:
         words.append(str(asked["property"]))
-    for name in ("input", "radius", "epsilon", "label"):
+    for name in ("input", "radius", "epsilon", "clip", "label"):
         if asked.get(name) is not None:
             words += [f"--{name}", str(asked[name])]
     words += ["--semantics", str(data["semantics"]), "--seed", str(data.get("seed", 0))]

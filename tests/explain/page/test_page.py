@@ -6,6 +6,7 @@ Left out, visibly, where no chromium is installed.
 import contextlib
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from bvverify.explain.page.results import Shown, page_data
 from bvverify.load.load import load
 from bvverify.model import requant as rq
 from bvverify.model.network import Input, Network, Output, Provenance
-from bvverify.model.ops import Conv2d, Dense
+from bvverify.model.ops import Conv2d, Dense, Reshape
 from bvverify.model.query import Box, Property, Query
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import QType, Tensor
@@ -159,6 +160,9 @@ def test_a_neuron_follows_its_rule_and_equals_the_interpreter(opened, results):
     # Another zero point and multiplier, so that rules part; then every rule in turn.
     type_in(driver, tensor, "zero-point", "7")
     assert output(driver, tensor, "B") == requantised(op, rq.Float32HalfEven(np.array([real]), 7), acc)
+    # It joins behind the rounding, so that the number that is rounded stays.
+    for row in ("exact value before rounding", "from the nearest tie"):
+        assert cell(driver, tensor, row, "B") == cell(driver, tensor, row, "A")
     half = 0.5 / abs(acc) if acc else 0.5
     seen = set()
     for multiplier in (float(np.float32(0.3)), half * 5):
@@ -239,6 +243,7 @@ def test_the_tree_opens_node_by_node(opened):
     assert len(parts) == 2
     assert [p.find_element("css selector", ".side").text[0] for p in parts] == ["≤", "≥"]
     assert all("excess ≥" in p.text or "no input" in p.text for p in parts)
+    assert re.search(r"layer\d_node \[\d+\], an accumulator in", find(driver, ".roots > details > summary").text)
     assert "It accepted the saved certificate again" in find(driver, "article").text
 
 
@@ -261,6 +266,52 @@ def test_nothing_overflows(opened, width, dark):
         assert (sum(map(int, ground.removeprefix("rgb(").removesuffix(")").split(","))) < 200) == dark
     finally:
         view(driver)
+
+
+def image_result(shape, witness):
+    """A result about images of a shape, channels in front or behind."""
+    rng = np.random.default_rng(2)
+    size = int(np.prod(shape))
+    op = Dense.of("last", 1, rng.integers(-9, 9, (2, size)), np.zeros(2, int), Staircase(rq.ShiftHalfUp(9), -128, 127))
+    tensors = (Tensor("x", shape, QType(8, False)), Tensor("flat", (size,), QType(8, False)), Tensor("y", (2,), QType(8, True)))
+    made = Provenance("m.tflite", "tflite", "tflite-xnnpack", "0" * 64)
+    network = Network(Input(tensors[0], (1, *shape)), (Reshape("flat", 0, (size,)), op), tensors, Output(2, (1, 2)), made)
+    x = rng.integers(60, 200, shape)
+    lo, hi = x - rng.integers(0, 3, shape), x + 2
+    query = Query(network, Box.of(lo, hi), Property.robustness(0, 2), x)
+    data = {
+        "command": "robust",
+        "verdict": "falsified" if witness else "unknown",
+        "reason": "",
+        "seconds": 1,
+        "semantics": "tflite-xnnpack",
+    }
+    asked = {"model": "m.tflite", "input": "x", "radius": 3}
+    return Shown("a.json", data | {"stages": [], "asked": asked}, network, query, hi if witness else None)
+
+
+PIXELS = """return [...document.querySelectorAll('.figures canvas')].map((c) =>
+  [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]])"""
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 6), (3, 5, 6), (5, 6, 1), (5, 6, 3)], ids=str)
+def test_images_are_drawn_wherever_their_channels_stand(driver, tmp_path, shape):
+    shown = image_result(shape, witness=True)
+    (tmp_path / "image.html").write_text(document(page_data([shown]), "image"))
+    driver.get((tmp_path / "image.html").as_uri())
+    (width, height, data), _, _ = driver.execute_script(PIXELS)
+    assert (width, height) == (6, 5)
+    assert not every(driver, "svg.bars")
+    x = shown.query.nominal
+    lo, hi = min(x.min(), shown.witness.min()), max(x.max(), shown.witness.max())
+    planes = x if shape[0] in (1, 3) else x.transpose(2, 0, 1)
+    level = np.broadcast_to((planes - lo) / (hi - lo) * 255, (3, 5, 6)).transpose(1, 2, 0)
+    assert np.abs(np.array(data).reshape(5, 6, 4)[:, :, :3] - level).max() <= 0.5
+    (tmp_path / "box.html").write_text(document(page_data([image_result(shape, witness=False)]), "box"))
+    driver.get((tmp_path / "box.html").as_uri())
+    assert len(driver.execute_script(PIXELS)) == 2
+    assert "grey: fewer" in every(driver, ".figures figcaption")[1].text
+    assert driver.get_log("browser") == []
 
 
 def vector_result():
@@ -291,7 +342,14 @@ def test_vectors_large_layers_and_text_that_looks_like_markup(driver, tmp_path, 
     monkeypatch.setattr("bvverify.explain.page.networks.MOST_WEIGHTS", 200)
     (tmp_path / "vector.html").write_text(document(page_data([vector_result()]), "</title><script>alert(1)</script>"))
     driver.get((tmp_path / "vector.html").as_uri())
-    assert len(every(driver, "svg.bars rect.bar")) == 12
+    heights = [float(bar.get_attribute("height")) for bar in every(driver, "svg.bars rect.bar")]
+    ground = float(every(driver, "svg.bars .axis")[0].get_attribute("d").partition(" ")[2].partition("H")[0])
+    feet = [float(bar.get_attribute("y")) for bar in every(driver, "svg.bars rect.bar")]
+    assert len(heights) == 12
+    # Every bar stands on the type's least value, a longer one for a larger value.
+    assert all(abs(y + height - ground) < 1e-6 for y, height in zip(feet, heights, strict=True))
+    assert np.array_equal(np.argsort(heights), np.argsort(vector_result().query.nominal, kind="stable"))
+    assert "from −128, the least int8" in find(driver, ".figures .key").text
     assert every(driver, ".layers .note")[0].text.startswith("The network is too large")
     open_neuron(driver, 1, 3)
     assert "The 480 weights of this layer" in find(driver, "[data-tensor='1'] .panel").text

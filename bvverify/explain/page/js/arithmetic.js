@@ -144,7 +144,7 @@ function reach(form) {
 }
 
 // Requantise one accumulator and clamp it to [lo, hi]. Returns the output `out`, what was clamped (`rounded`), the real number that a
-// rule without any error would round (`exact`, zero point included), whether the runtime overflows (`beyond`), and the `steps` on the
+// rule without any error would round (`exact`, to which the zero point joins behind the rounding), whether the runtime overflows (`beyond`), and the `steps` on the
 // way: [name, what is done, rational].
 function requantise(form, acc, lo, hi) {
   const limit = reach(form);
@@ -158,7 +158,7 @@ function requantise(form, acc, lo, hi) {
   const integral = roundedBy(form, acc, note);
   const rounded = form.zeroPoint === 0n ? integral : note("zero point", `${integral} + ${form.zeroPoint}`, integral + form.zeroPoint);
   const added = form.bias ? over(form.bias, form.scale) : [0n, 1n];
-  const exact = plus(times(plus(integer(acc), added), realMultiplier(form)), integer(form.zeroPoint));
+  const exact = times(plus(integer(acc), added), realMultiplier(form));
   return { out: clamp(rounded, lo, hi), rounded, exact, beyond, steps };
 }
 

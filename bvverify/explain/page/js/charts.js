@@ -54,24 +54,29 @@ function heatmap(shape, colour, label) {
   return canvas;
 }
 
-const isImage = (shape) => shape.length === 3 && (shape[0] === 1 || shape[0] === 3) && shape[1] > 1 && shape[2] > 1;
-
-// One picture of an image tensor (C, H, W): grey, or red, green and blue.
-function picture(shape, values, lo, hi, label) {
-  const plane = shape[1] * shape[2];
-  const level = (v) => (v - lo) / (hi - lo || 1);
-  const colour = shape[0] === 3 ? (k) => [0, 1, 2].map((c) => grey(level(values[c * plane + k]))[0]) : (k) => grey(level(values[k]));
-  return heatmap([1, shape[1], shape[2]], colour, label);
+// A tensor as an image of one or three channels, which stand in front (ONNX, PyTorch) or behind (TensorFlow Lite); null where it is none.
+// `at(c, k)` is the flat index of channel c at pixel k.
+function imageOf(shape) {
+  if (shape.length !== 3) return null;
+  const [a, b, c] = shape;
+  if ((a === 1 || a === 3) && b > 1 && c > 1) return { channels: a, height: b, width: c, at: (channel, k) => channel * b * c + k };
+  if ((c === 1 || c === 3) && a > 1 && b > 1) return { channels: c, height: a, width: b, at: (channel, k) => k * c + channel };
+  return null;
 }
 
-function changes(shape, difference, label) {
-  const plane = shape[1] * shape[2];
-  const strongest = (k) => {
-    const all = Array.from({ length: shape[0] }, (_, c) => difference[c * plane + k]);
-    return all.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
-  };
+// The values of all channels at pixel k.
+const pixel = ({ channels, at }, values, k) => Array.from({ length: channels }, (_, c) => values[at(c, k)]);
+
+// One picture of an image: grey, or red, green and blue.
+function picture(image, values, lo, hi, label) {
+  const level = (v) => grey((v - lo) / (hi - lo || 1))[0];
+  return heatmap([1, image.height, image.width], (k) => (image.channels === 3 ? pixel(image, values, k).map(level) : Array(3).fill(level(values[k]))), label);
+}
+
+function changes(image, difference, label) {
+  const strongest = (k) => pixel(image, difference, k).reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
   const most = Math.max(1, ...difference.map(Math.abs));
-  return heatmap([1, shape[1], shape[2]], (k) => diverging(strongest(k) / most), label);
+  return heatmap([1, image.height, image.width], (k) => diverging(strongest(k) / most), label);
 }
 
 const figure = (title, content, note, kind = "") => h("figure", { class: kind }, h("figcaption", {}, h("b", {}, title), note ? ` ${note}` : ""), content);
@@ -81,30 +86,37 @@ function inputFigures(tensor, original, adversarial, box) {
   const difference = adversarial?.values.map((v, k) => v - original.values[k]);
   const most = difference ? Math.max(0, ...difference.map(Math.abs)) : 0;
   const scale = `enlarged: full colour is ${counted(most, "step")}; orange more, blue less`;
-  if (!isImage(tensor.shape)) return [figure("The input", bars(original, adversarial, box), `${original.values.length} values`, "wide")];
+  const image = imageOf(tensor.shape);
+  if (!image) return [figure("The input", bars(tensor, original, adversarial, box), `${original.values.length} values`, "wide")];
   // The range that the picture uses: a type is often wider than the pixels in it.
   const shown = [...original.values, ...(adversarial?.values ?? [])];
   const [lo, hi] = [Math.min(...shown), Math.max(...shown)];
-  const draw = (reading) => picture(tensor.shape, reading.values, lo, hi, `${reading.name} input`);
+  const draw = (reading) => picture(image, reading.values, lo, hi, `${reading.name} input`);
   const figures = [figure(original.name, draw(original), `${number(lo)} black, ${number(hi)} white`)];
   if (adversarial) {
     figures.push(figure("adversarial", draw(adversarial), "drawn alike"));
-    figures.push(figure("difference", changes(tensor.shape, difference, "difference of the two inputs"), scale));
+    figures.push(figure("difference", changes(image, difference, "difference of the two inputs"), scale));
   } else {
     const widths = box.lo.map((v, k) => box.hi[k] - v);
     const widest = Math.max(1, ...widths);
-    const plane = tensor.shape[1] * tensor.shape[2];
-    const room = heatmap([1, ...tensor.shape.slice(1)], (k) => sequential(widths[k % plane] / widest), "how far each input value may move");
-    figures.push(figure("the box", room, `bright: may take ${widest + 1} values`));
+    const room = heatmap([1, image.height, image.width], (k) => sequential(Math.max(...pixel(image, widths, k)) / widest), "how many values each input may take");
+    figures.push(figure("the box", room, `bright: takes up to ${widest + 1} values; grey: fewer; dark: one`));
   }
   return figures;
 }
 
+// Where the bars of a vector stand: on the zero point where no value lies below it, else on the least value of the type.
+function floorOfBars({ type, zero_point: zero }, values) {
+  if (zero !== null && values.every((v) => v >= zero)) return [zero, "the zero point"];
+  return [type.startsWith("u") ? 0 : -(2 ** (Number(type.replace(/\D/g, "")) - 1)), `the least ${type}`];
+}
+
 // A bar chart of an input vector: the box as a band, the original as a bar, the adversarial value as a mark.
-function bars(original, adversarial, box) {
+function bars(tensor, original, adversarial, box) {
   const count = original.values.length;
   const [width, height] = [Math.max(320, Math.min(4000, 16 * count)), 180];
-  const everything = [...box.lo, ...box.hi, ...original.values, 0];
+  const [base, ground] = floorOfBars(tensor, original.values);
+  const everything = [...box.lo, ...box.hi, ...original.values, base];
   const [lo, hi] = [Math.min(...everything), Math.max(...everything)];
   const y = (v) => height - 8 - ((v - lo) / (hi - lo || 1)) * (height - 16);
   const step = width / count;
@@ -114,11 +126,11 @@ function bars(original, adversarial, box) {
     return s("g", {},
       s("title", {}, words),
       s("rect", { class: "band", x: k * step + step * 0.1, y: y(box.hi[k]), width: step * 0.8, height: Math.max(1, y(box.lo[k]) - y(box.hi[k])) }),
-      s("rect", { class: "bar", x: k * step + step * 0.3, y: Math.min(y(v), y(0)), width: step * 0.4, height: Math.max(1, Math.abs(y(v) - y(0))) }),
+      s("rect", { class: "bar", x: k * step + step * 0.3, y: y(v), width: step * 0.4, height: Math.max(1, y(base) - y(v)) }),
       moved && s("path", { class: "moved", d: `M${k * step + step * 0.1} ${y(adversarial.values[k])}h${step * 0.8}` }));
   });
   const chart = s("svg", { width, height, class: "bars", role: "img", "aria-label": "input values, the box around them, and what the adversarial input changes" },
-    s("path", { class: "axis", d: `M0 ${y(0)}H${width}` }), rows);
+    s("path", { class: "axis", d: `M0 ${y(base)}H${width}` }), rows);
   return h("div", { class: "scroll", tabindex: 0 }, chart,
-    h("p", { class: "key" }, `Bars: ${original.name}. Bands: the box.${adversarial ? " Marks: the adversarial values." : ""}`));
+    h("p", { class: "key" }, `Bars: ${original.name}, from ${number(base)}, ${ground}. Bands: the box.${adversarial ? " Marks: the adversarial values." : ""}`));
 }

@@ -57,7 +57,7 @@ function article(data, result, id) {
     h("header", {}, h("p", { class: "verdict" }, h("span", { class: "sign", "aria-hidden": "true" }, sign), h("span", {}, word)), h("h2", {}, result.sentence),
       h("p", { class: "holds" }, result.verdict === "unknown" ? "The question is about the arithmetic of " : "This holds for the arithmetic of ", h("b", {}, result.holds_for), ", bit for bit, and for no other.")),
     readings[0].values && h("section", {}, h("h3", {}, "Input"), h("div", { class: "figures" }, inputFigures(network.tensors[0], readings[0], readings[1], box))),
-    outputsTable(view, result.label), layers.element, treeSection(result), decidedSection(result), reproduceSection(result));
+    outputsTable(view, result.label), layers.element, treeSection(result, network), decidedSection(result), reproduceSection(result));
   return { element, shown: () => last && outputs && last.open(outputs.indexOf(Math.max(...outputs))), resized: () => layers.layers.forEach((l) => l?.refresh()) };
 }
 

@@ -166,7 +166,7 @@ class Neuron {
     row("headroom", ({ bits, acc }) => (bits === null ? "exact: cannot overflow" : `${(1n << (bits - 1n)) - (acc < 0n ? 0n : 1n) - absolute(acc)} to the end of ${bits} bits`));
     row("multiplier as stored", ({ form }) => storedText(form));
     row("which is", ({ form }) => significant(realMultiplier(form), 9));
-    row("exact value before rounding", ({ exact }) => significant(exact, 12), "strong");
+    row("exact value before rounding", ({ exact }) => significant(reduced(exact), 12), "strong");
     row("from the nearest tie", ({ exact }) => {
       const { tie, distance } = nearestTie(exact);
       if (distance[0] === 0n) return `on the tie ${decimal(tie, 1)}`;

@@ -7,10 +7,11 @@ const KINDS = {
   solver: ["?", "closed by the solver, unchecked"],
 };
 
-function treeSection(result) {
+function treeSection(result, network) {
   if (!result.trees.length && !result.no_tree) return null;
   const section = h("section", { class: "trees" }, h("h3", {}, "The proof"));
   if (!result.trees.length) section.append(h("p", { class: "note" }, result.no_tree));
+  for (const { nodes } of result.trees) for (const node of nodes) if (node.kind === "split") node.place = placeOf(network, node);
   result.trees.forEach((tree, k) => section.append(forest(tree, result.trees.length > 1 ? `Box ${k + 1}` : null)));
   return section;
 }
@@ -51,8 +52,14 @@ function branch(tree, children, k, side) {
   return h("details", { class: "node", "data-node": k, ontoggle: (event) => event.target.open && fill() }, h("summary", {}, h("span", { class: "entry" }, line)), content);
 }
 
+// An element by its axes and, where there are several, by the flat number that certificates use.
+function placeOf(network, { op, unit }) {
+  const { shape } = network.tensors[op + 1];
+  return `[${elementName(shape, unit)}]${shape.filter((n) => n > 1).length > 1 ? ` (unit ${unit})` : ""}`;
+}
+
 function whatOf(node) {
-  if (node.kind === "split") return `${node.name} [${node.unit}], ${node.op < 0 ? "a value" : "an accumulator"} in [${signed(node.lo)}, ${signed(node.hi)}], split at ${signed(node.value)}`;
+  if (node.kind === "split") return `${node.name} ${node.place}, ${node.op < 0 ? "a value" : "an accumulator"} in [${signed(node.lo)}, ${signed(node.hi)}], split at ${signed(node.value)}`;
   return node.empty ? "no input is left here" : KINDS[node.kind][1];
 }
 
