@@ -175,7 +175,7 @@ def main() -> None:
 
 def subjects() -> dict[str, Subject]:
     """Every kind of file that bvverify reads."""
-    from bvverify.load import arrays, certificate_file, instances, property_file
+    from bvverify.load import arrays, certificate_file, claimed_witness, claims, instances, property_file
 
     def bundled(name: str) -> Callable[[], bytes]:
         return examples.path(name).read_bytes
@@ -185,6 +185,9 @@ def subjects() -> dict[str, Subject]:
 
     def array(path: Path) -> object:
         return arrays.as_model_input(arrays.read(str(path) if path.suffix == ".png" else f"{path}::0"), _network("digits_mlp_qop.onnx"))
+
+    def claimed(path: Path) -> object:
+        return claimed_witness.reported(str(path)), claimed_witness.read(str(path), _network("tiny.onnx"))
 
     models = (*examples.MODELS, examples.BRIGHT, examples.NEAR_TIE, *examples.TINY, examples.TFLITE)
     made = [Subject(name, bundled(name), _run_model) for name in models]
@@ -201,6 +204,12 @@ def subjects() -> dict[str, Subject]:
         Subject("version2.vnnlib", lambda: _VERSION_2, lambda p: property_file.read(p, _network("tiny.onnx"))),
         Subject("rows.csv", lambda: _ROWS, instances.read_instances),
         Subject("instances.csv", lambda: b"onnx/a.onnx,vnnlib/p.vnnlib,100\nonnx/b.onnx,vnnlib/q.vnnlib,20.5\n", instances.read_instances),
+        Subject("claims.csv", lambda: _CLAIMS, claims.read_claims),
+        Subject("claim.counterexample", lambda: b"sat\n((X_0 3)\n(X_1 -1.0)\n(Y_0 7)\n(Y_1 5e0))\n", claimed),
+        Subject("claim.counterexample.gz", lambda: gzip.compress(b"sat\n((X_0 3) (X_1 1))\n", mtime=0), claimed),
+        Subject("claim.sol", lambda: b"# Solution for model\n# Objective value = 0\nx_0 3\nx_1 -1\n", claimed),
+        Subject("claim.json", _witness, claimed),
+        Subject("input.json", _witness, lambda p: arrays.as_model_input(arrays.read(str(p)), _network("tiny.onnx"))),
         Subject("proof.bvcert", _certificate, lambda p: _check(certificate_file.read(p))),
         Subject("witness.json", _witness, _replay),
     ]
@@ -214,6 +223,7 @@ _VERSION_2 = b"""(vnnlib-version <2.0>)
 (assert (and (>= X[0,0] -8) (<= X[0,0] 7) (>= X[0,1] -8) (<= X[0,1] 7)))
 (assert (or (<= Y[0,0] Y[0,1]) (>= Y[0,0] 3)))
 """
+_CLAIMS = b"model,input,label,radius,claim,claimed_witness\na.onnx,x.npz::1,3,2,robust,\nb.onnx,x.npz::2,1,1,sat,w.sol\n"
 _ROWS = b"model,input,label,radius,timeout,semantics\na.onnx,x.npz::1,3,2,10,onnxruntime\nb.onnx,x.npz::2,,1,,\n"
 
 

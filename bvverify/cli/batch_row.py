@@ -21,8 +21,8 @@ from typing import Any
 from bvverify import verify
 from bvverify.cli import batch_radius
 from bvverify.cli.question import Near, check_class, check_label, check_radius, read_input
-from bvverify.cli.report import checked_object, open_object, save_certificates
-from bvverify.errors import BvverifyError, InputError, UsageError
+from bvverify.cli.report import certificate_fields, checked_object, open_object
+from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
 from bvverify.load.arrays import Given
 from bvverify.load.instances import Instance
@@ -170,13 +170,7 @@ def answer(task: Task, result: Result) -> Answer:
     if result.verdict is Verdict.UNKNOWN:
         line |= {"open": open_object(result)}
     if result.verdict is Verdict.VERIFIED:
-        line |= {"certificate": None, "checked": checked_object(result)}
-        try:
-            files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
-            line["certificate"] = [str(f) for f in files] or None
-        except UsageError as error:
-            # A disk that is full does not cost the verdict.
-            line["not_saved"] = str(error)
+        line |= certificate_fields(task.certificate, result.certificates) | {"checked": checked_object(result)}
     return line
 
 

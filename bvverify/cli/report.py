@@ -144,6 +144,15 @@ def save_certificates(path: Path, certificates: Sequence[Certificate]) -> list[P
     return paths
 
 
+def certificate_fields(path: Path | None, certificates: Sequence[Certificate]) -> dict[str, Any]:
+    """What a row of a batch says of its certificates: the files, and where the system refuses them, why. That does not cost the verdict."""
+    try:
+        files = [] if path is None else save_certificates(path, certificates)
+    except UsageError as error:
+        return {"certificate": None, "not_saved": str(error)}
+    return {"certificate": [str(f) for f in files] or None}
+
+
 def asked(question: Question, result: Result) -> str:
     """The property and the box in one line."""
     given = question.given

@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from bvverify.errors import InputError
 from bvverify.load import arrays, counterexample, solution
+from bvverify.load.packed import gunzip
 from bvverify.model.box import nearest_float32
 from bvverify.model.network import Network
 from bvverify.model.types import Int64Array
@@ -101,11 +100,11 @@ def _suffix(path: Path) -> str:
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        return (gunzip(content) if path.suffix == ".gz" else content).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text: {error}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _json(name: str, text: str) -> object:

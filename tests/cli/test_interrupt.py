@@ -103,6 +103,23 @@ def test_an_interrupted_command_prints_unknown(cli, monkeypatch):
     assert "interrupted in stage 'interval'" in outcome.out
 
 
+def test_radii_that_are_certain_are_kept(cli, tmp_path, monkeypatch):
+    from bvverify import radius
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(radius, "_by_search", interrupted)
+    command = ("radius", MLP, "--input", f"{IMAGES}::5", "--certificate", tmp_path / "c.bvcert")
+    outcome = cli(*command)
+    assert (outcome.code, outcome.err) == (130, "bvverify: interrupted\n")
+    assert "interrupted" in outcome.out
+    assert (tmp_path / "c.bvcert").exists()
+    report = json.loads(cli(*command, "--json").out)
+    assert report["verified"] >= 0
+    assert report["falsified"] is None or report["falsified"] > report["verified"] + 1
+
+
 def test_the_handler_is_gone_afterwards(cli):
     before = signal.getsignal(signal.SIGTERM)
     cli("doctor", "--help")
