@@ -87,6 +87,7 @@ def _declarations(nodes: Sequence[Node], network: Network) -> dict[str, tuple[st
         kind = "X" if node.head == "declare-input" else "Y"
         if kind in {k for k, _, _ in names.values()}:
             raise UnsupportedError(f"line {node.line}: a second {'input' if kind == 'X' else 'output'}; bvverify takes one of each")
+        _check_element_type(node, network, items[2].text, reads=kind == "X")
         shape = _shape(items[3])
         wanted = network.input.tensor.size if kind == "X" else network.output_tensor.size
         if _size(shape) != wanted:
@@ -95,6 +96,18 @@ def _declarations(nodes: Sequence[Node], network: Network) -> dict[str, tuple[st
     if {k for k, _, _ in names.values()} != {"X", "Y"}:
         raise SyntaxProblem(f"line {networks[0].line}: the network declares no input or no output")
     return names
+
+
+def _check_element_type(node: Node, network: Network, declared: str, *, reads: bool) -> None:
+    """The standard: element types are those of the ONNX file, or real, which leaves them open."""
+    if network.provenance.format != "onnx" or declared in ("real", "Real"):
+        return
+    floats = (network.input.quantiser if reads else network.output.dequantiser) is not None
+    qtype = network.input.tensor.qtype if reads else network.output_tensor.qtype
+    file = "float32" if floats else f"{'' if qtype.signed else 'u'}int{qtype.bits}"
+    if declared != file:
+        what = "takes" if reads else "makes"
+        raise SyntaxProblem(f"line {node.line}: {declared} is declared, but the model {what} {file}; declare that, or real")
 
 
 def _shape(node: Node) -> tuple[int, ...]:

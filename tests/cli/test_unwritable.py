@@ -69,6 +69,7 @@ def test_a_comparison_keeps_its_answer(cli, full_disk):
     [
         ("run", MLP, "--input", IMAGES, "--output", "{disk}.npy"),
         ("export", *PROVED[1:], "--format", "smt2", "--output", "{disk}.smt2"),
+        (*PROVED, "--engine", "smt", "--dump-smt2", "{disk}.smt2"),
     ],
 )
 def test_where_the_file_is_the_answer_the_line_is_all(cli, full_disk, arguments):

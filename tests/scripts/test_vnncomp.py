@@ -174,6 +174,43 @@ def test_an_unwritable_results_file_is_a_line():
     assert (code, err) == (1, "run_instance: /dev/full: cannot be written: No space left on device\n")
 
 
+def _solver(*arguments):
+    command = [sys.executable, str(SCRIPTS / "vnnlib_solver.py"), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_solver_interface_of_the_standard(tmp_path):
+    query = tmp_path / "q.vnnlib"
+    query.write_text(VERSION_2.format(SOMETIMES_2))
+    done = _solver("verify", query, "--network", f"f={TINY}", "--timeout", "60")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:2] == ["sat", "A int8 [1,2]"]
+    query.write_text(VERSION_2.format(NEVER_2))
+    assert _solver("verify", query, "--network", f"f={TINY}").stdout == "unsat\n"
+
+
+def test_the_solver_interface_asks_for_the_networks_that_are_declared(tmp_path):
+    query = tmp_path / "q.vnnlib"
+    query.write_text(VERSION_2.format(NEVER_2))
+    for networks in ([], ["--network", f"g={TINY}"], ["--network", f"f={TINY}", "--network", f"g={TINY}"]):
+        done = _solver("verify", query, *networks)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "--network NAME=FILE" in done.stderr
+
+
+def test_the_solver_interface_says_what_it_can():
+    assert "QLinearConv" in _solver("supports", "--onnx-operators").stdout.split()
+    assert _solver("--name").stdout == "bvverify\n"
+    assert _solver("supports").returncode == 2
+
+
+def test_an_element_type_of_another_model_is_refused(decide):
+    code, lines, err = decide(VERSION_2.format(SOMETIMES_2).replace("A int8", "A uint8").replace("-20", "0"))
+    assert (code, lines) == (0, ["error"])
+    assert "uint8 is declared, but the model takes int8" in err
+
+
 def _reals(low: str, high: str) -> str:
     """One class at least as large as 0, on a box of reals that is given for every pixel."""
     lines = [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{i} Real)" for i in range(10)]
