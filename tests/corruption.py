@@ -128,7 +128,7 @@ def attempt(subject: Subject, data: bytes, folder: Path) -> str:
     except (InputError, UsageError) as error:
         line = " ".join(str(error).split())
         assert line, "an error without a word"
-        assert len(line) < 4000, f"an error of {len(line)} characters"
+        assert len(line) < 1600, f"an error of {len(line)} characters"
         return type(error).__name__
 
 

@@ -74,7 +74,7 @@ def read(spec: str, network: Network) -> Candidate:
 def _of_competition(path: Path, network: Network) -> Candidate:
     found, size = counterexample.read(path, _text(path)), network.input.tensor.size
     if not found.inputs:
-        raise InputError(f"{path}: holds no counterexample (it says {found.word!r})")
+        raise InputError(f"{path}: holds no counterexample (it says {found.word[:60]!r})")
     wrong = set(range(size)) ^ set(found.inputs)
     if wrong:
         verb = "gives" if min(wrong) in found.inputs else "does not give"
