@@ -12,7 +12,6 @@ becomes ``unknown``: it is a bug, and it is loud.
 
 from __future__ import annotations
 
-
 _LONGEST = 1500
 
 

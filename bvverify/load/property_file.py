@@ -94,6 +94,9 @@ def _conjunctions(path: Path, content: bytes, network: Network) -> list[Conjunct
         raise InputError(f"{path}, {error}") from error
     except TooLarge:
         raise UnsupportedError(f"{path}: its disjunctive normal form has more than {LIMIT} conjunctions; split the file") from None
+    # Python reads no number of more than a few thousand digits.
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _content(path: Path) -> bytes:

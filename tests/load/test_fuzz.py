@@ -100,3 +100,14 @@ def test_a_short_row_of_a_list_without_a_header_is_an_error_of_its_own(tmp_path)
     good, bad = instances.read_instances(tmp_path / "instances.csv")
     assert good.error is None
     assert "row 2" in bad.error
+
+
+@pytest.mark.parametrize("text", ["(assert (<= X_0 {}))", "(assert (<= X_0 {}.5))"])
+def test_a_number_of_thousands_of_digits_is_refused(contents, tmp_path, text):
+    (tmp_path / "version1.vnnlib").write_text(contents["version1.vnnlib"].decode() + text.format("9" * 5000))
+    with pytest.raises(InputError, match=r"version1\.vnnlib: Exceeds the limit"):
+        SUBJECTS["version1.vnnlib"].read(tmp_path / "version1.vnnlib")
+
+
+def test_a_message_quotes_within_limits():
+    assert len(str(InputError("x" * 10_000))) < 1600
