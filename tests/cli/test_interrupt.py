@@ -109,7 +109,7 @@ def test_radii_that_are_certain_are_kept(cli, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(radius, "_by_search", interrupted)
+    monkeypatch.setattr(radius, "_by_attack", interrupted)
     command = ("radius", MLP, "--input", f"{IMAGES}::5", "--certificate", tmp_path / "c.bvcert")
     outcome = cli(*command)
     assert (outcome.code, outcome.err) == (130, "bvverify: interrupted\n")
