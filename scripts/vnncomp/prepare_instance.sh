@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# VNN-COMP: sees to it that an instance can be run: files there, nothing of an earlier instance at work. No analysis.
+# VNN-COMP: sees to it that an instance can be run: bvverify is installed, both files are there. No analysis.
 #   prepare_instance.sh v1 CATEGORY MODEL.onnx PROPERTY.vnnlib
 # Exit code 0 when it can; 1 wrong arguments; 2 a file is missing.
 set -euo pipefail
