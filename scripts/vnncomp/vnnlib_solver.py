@@ -15,11 +15,13 @@ from pathlib import Path
 from run_instance import LONG, answered, seconds, stop
 
 CAPABILITIES = {
+    "onnx-opset-versions": "10\n21",
     "onnx-element-types": "float32\nuint8\nint8\nreal",
     "vnnlib-versions": "2.0\n2.0",
     "hidden-node-theories": "NH",
     "multiple-input-output-theories": "SIO",
     "multiple-network-theories": "SNET",
+    "multiple-node-comparison-theories": "SNC",
     "arithmetic-complexity-theories": "LIN",
     "optimised-disjunctive-reasoning": "false",
     "serialise-assignments": "false",
