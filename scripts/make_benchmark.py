@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 
 from bvverify import examples
-from bvverify.cli.question import read_input
 from bvverify.errors import BvverifyError, UsageError
 from bvverify.load import arrays
 from bvverify.load import property_file as properties
@@ -103,10 +102,10 @@ def of_model(a: argparse.Namespace, version: str, folder: Path, model: Path, rng
     if network.provenance.format != "onnx":
         raise UsageError(f"{model}: benchmarks of VNN-COMP hold ONNX files")
     shutil.copy(model, folder / "onnx" / model.name)
-    inputs = len(arrays.as_model_input(arrays.read(a.images), network)[0])
+    inputs = len(arrays.as_model_input(arrays.read(a.images), network).values)
     made = []
     for index in sorted(rng.choice(inputs, min(a.count, inputs), replace=False).tolist()):
-        x = read_input(network, f"{a.images}::{index}")[1]
+        x = arrays.read_input(f"{a.images}::{index}", network).x
         for radius in a.radii:
             around = box.around(x, radius, network.input.tensor.qtype)
             path = folder / "vnnlib" / f"{model.stem}_{index}_{radius}.vnnlib"
