@@ -157,6 +157,7 @@ def files(seed: int, wanted: int) -> None:
     """Damaged files, in processes with limited memory: each is read or refused in a line."""
     names = sorted(corruption.subjects())
     share, begun = -(-wanted // len(names)), time.time()
+    failures: list[str] = []
     total: collections.Counter[str] = collections.Counter()
     for name in names:
         outcomes: collections.Counter[str] = collections.Counter()
@@ -164,9 +165,12 @@ def files(seed: int, wanted: int) -> None:
             try:
                 outcomes.update(corruption.children([name], seed * _APART + first, min(_CHILD, share - first))[name])
             except AssertionError as failure:
-                sys.exit(f"a damaged file brings a loader down: {failure}")
+                failures.append(f"a damaged file brings a loader down: {failure}")
+                break
         print(f"  {name}: {dict(outcomes)}", flush=True)
         total.update(outcomes)
+    if failures:
+        sys.exit("\n".join(failures))
     print(f"{total.total()} damaged files in {time.time() - begun:.0f} s, each read or refused: {dict(total)}", flush=True)
 
 

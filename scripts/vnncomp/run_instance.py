@@ -17,6 +17,7 @@ from pathlib import Path
 BEGUN = time.monotonic()
 RESERVE = 1.0
 """Seconds that are kept back for checking and writing."""
+STOPPED: list[int] = []
 LONG = 10 * 365 * 86_400
 
 
@@ -88,14 +89,17 @@ def run(model: Path, property_file: Path, results: Path, limit: float) -> int:
         return 1
     # Whatever else escapes is a bug, which must not look like a time limit.
     except Exception:
-        put(results, "error\n")
-        raise
+        if not STOPPED:
+            put(results, "error\n")
+            raise
+        answer = "timeout"
     print(answer.partition("\n")[0])
     return 0
 
 
 def stop(number: int, frame: object) -> None:
-    """End the search."""
+    """End the search; a library in the middle of its import may make another exception of it."""
+    STOPPED.append(number)
     raise KeyboardInterrupt
 
 
