@@ -39,6 +39,7 @@ _BROKEN = (
     SyntaxError,
     MemoryError,
     OverflowError,
+    RuntimeError,  # encrypted archives and versions of .zip that are not known; JSON that nests too deep
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
