@@ -12,11 +12,18 @@ becomes ``unknown``: it is a bug, and it is loud.
 
 from __future__ import annotations
 
+_LONGEST = 1500
+
 
 class BvverifyError(Exception):
     """Root of the tree; ``exit_code`` is what the command line returns for it."""
 
     exit_code = 6
+
+    def __str__(self) -> str:
+        # A message quotes what it refuses, and a broken file can hold words of any length.
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 class UsageError(BvverifyError):

@@ -115,7 +115,8 @@ def find(
     """The two radii, up to ``maximum`` (None: as far as inputs go).
 
     Of ``options``, ``timeout`` is for all of it; ``stages`` and ``most_nodes`` are this function's own. Raises ``UsageError`` for a
-    maximum that is negative and for another engine than "auto", ``InternalError`` when bvverify contradicts itself.
+    maximum that is negative and for another engine than "auto", ``InternalError`` when bvverify contradicts itself, ``Interrupted`` on
+    Ctrl-C.
     """
     options = options or verify.Options()
     if options.engine != "auto":
@@ -126,10 +127,21 @@ def find(
     limit = farthest if maximum is None else min(maximum, farthest)
     work = _Work(around, limit, options, progress or (lambda _stage, _line: None))
     _clean(work)
-    for phase in (_by_bounds, _by_attack, _by_search):
-        if work.open():
-            phase(work)
+    try:
+        for phase in (_by_bounds, _by_attack, _by_search):
+            if work.open():
+                phase(work)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(work.ends(everywhere=limit == farthest, why="interrupted")) from stop
     return work.ends(everywhere=limit == farthest)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while radii are asked about; ``ends`` is what was certain by then."""
+
+    def __init__(self, ends: Ends) -> None:
+        super().__init__(ends.reason)
+        self.ends = ends
 
 
 @dataclass(slots=True)
@@ -220,15 +232,15 @@ class _Work:
             else:
                 self.closer(found)
 
-    def ends(self, *, everywhere: bool) -> Ends:
-        """What is certain now; the witness replayed by the runtime, too."""
+    def ends(self, *, everywhere: bool, why: str = "") -> Ends:
+        """What is certain now; the witness replayed by the runtime, too. ``why`` it ends, where it is not the time limit."""
         fails = None
         if self.witness is not None:
             options = replace(self.options, timeout=None, stages=frozenset({"clean input"}))
             fails = verify.decide(self.around.query(self.hi), options, memory=self.memory)
         reason = ""
         if self.lo + 1 < self.hi:
-            reason = f"the time limit of {self.options.timeout:g} s ran out"
+            reason = why or f"the time limit of {self.options.timeout:g} s ran out"
         return Ends(
             None if self.lo < 0 else self.lo,
             None if fails is None else self.hi,

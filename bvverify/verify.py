@@ -2,7 +2,7 @@
 
 Each stage is a function of the state; it decides, narrows what is open, or passes. *Falsified* goes through ``run.replay`` and nothing
 else. *Verified* leaves a certificate that the kernel (``bvverify.certify``) has accepted; a contradiction between any two of
-them raises ``InternalError``.
+them raises ``InternalError``. Ctrl-C ends a question with what is known of it (``Interrupted``).
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class State:
     ran_out: str = "stages"
     left: SearchOutcome | None = None
     """What the search has not closed."""
+    stage: str = "none"
+    """The stage at work."""
 
     def close_by_interval(self, bounds: Bounds) -> None:
         """Take what intervals exclude off the list of what is open."""
@@ -105,8 +107,16 @@ Outcome = Witness | Literal["verified"] | None
 Stage = Callable[[State], Outcome]
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a question, or a signal handled like it; ``result`` is *unknown*, with what was known by then."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.reason)
+        self.result = result
+
+
 def decide(query: Query, options: Options | None = None, progress: Progress | None = None, memory: Memory | None = None) -> Result:
-    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, and nothing else once the query is well formed.
+    """Answer one question. Raises ``InternalError`` when bvverify contradicts itself, ``Interrupted`` on Ctrl-C, and nothing else.
 
     ``memory`` holds what earlier questions left, about the same network and property; this one adds to it.
     """
@@ -125,13 +135,22 @@ def decide_all(queries: Sequence[Query], options: Options | None = None, progres
     options = options or Options()
     if not queries:
         raise UsageError("the property has no input to speak about: every box in it is empty")
-    started, results = time.monotonic(), []
+    started = time.monotonic()
+    results: list[Result] = []
     for query in queries:
         left = None if options.timeout is None else max(options.timeout - (time.monotonic() - started), 1e-3)
-        result = decide(query, replace(options, timeout=left), progress)
+        try:
+            result = decide(query, replace(options, timeout=left), progress)
+        except Interrupted as stop:
+            raise Interrupted(_together([*results, stop.result], started)) from stop
         results.append(result)
         if result.verdict is Verdict.FALSIFIED:
             break
+    return _together(results, started)
+
+
+def _together(results: Sequence[Result], started: float) -> Result:
+    """The answer to a disjunction from those to its parts."""
     worst = min(results, key=lambda r: r.verdict)
     stages = tuple(report for result in results for report in result.stages)
     checks = [r.checked for r in results]
@@ -178,6 +197,15 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
     deadline = None if options.timeout is None else started + options.timeout
     conjunctions = list(range(len(query.property.violation)))
     state = State(query, options, progress or (lambda _stage, _line: None), deadline, conjunctions, memory or Memory())
+    try:
+        return _through(state, names, started)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(_interrupted(state, started)) from stop
+
+
+def _through(state: State, names: Sequence[str], started: float) -> Result:
+    """The stages in turn, until one decides."""
+    query, options = state.query, state.options
     stages: dict[str, Stage] = {
         "clean input": _clean_input,
         "interval": _interval,
@@ -195,7 +223,7 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
             state.ran_out = "time"
             break
         state.progress(name, f"{len(state.open)} of {len(query.property.violation)} violations open")
-        begun = time.monotonic()
+        begun, state.stage = time.monotonic(), name
         outcome = stages[name](state)
         verdict = None if outcome is None else Verdict.VERIFIED if outcome == "verified" else Verdict.FALSIFIED
         detail = state.detail or f"{len(state.open)} of {len(query.property.violation)} violations left open"
@@ -211,6 +239,16 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
             return _result(state, Verdict.VERIFIED, name, _PROVED_BY[name], started, certificate=made, checked=checked)
     reason = state.reason or "no stage decided"
     return _result(state, Verdict.UNKNOWN, state.reports[-1].stage if state.reports else "none", reason, started)
+
+
+def _interrupted(state: State, started: float) -> Result:
+    """*Unknown*, with the bound that a search had reached."""
+    state.ran_out = "interrupt"
+    state.reason = f"interrupted in stage {state.stage!r}"
+    if state.searching is not None:
+        _note(state, state.searching.so_far())
+        state.reason += f": {state.detail}"
+    return _result(state, Verdict.UNKNOWN, state.stage, state.reason, started)
 
 
 def _replayed_by(witness: Witness) -> str:
@@ -315,12 +353,17 @@ def _after_search(state: State, outcome: SearchOutcome) -> Outcome:
         state.detail = f"{outcome.nodes} nodes"
         state.open = []
         return "verified"
+    _note(state, outcome)
+    return None
+
+
+def _note(state: State, outcome: SearchOutcome) -> None:
+    """Keep what a search leaves open, and say it."""
     state.left = outcome
     state.detail = (
         f"{outcome.nodes} nodes, {outcome.open} open in {len(outcome.conjunctions)} of {len(state.query.property.violation)} violations, "
         f"worst bound {outcome.bound:.3g} (above 0 is closed)"
     )
-    return None
 
 
 def _leaf_solver(state: State) -> Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -32,10 +34,11 @@ from bvverify.cli import (
     trace,
     verify,
 )
-from bvverify.cli.output import SCHEMA_VERSION, complain, emit
+from bvverify.cli.interrupt import INTERRUPTED, Termination
+from bvverify.cli.output import SCHEMA_VERSION, complain, emit, silence
 from bvverify.errors import BvverifyError, InternalError, UsageError
 
-INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRACEBACK = "BVVERIFY_TRACEBACK"
 # Typer and, before it, Click call it UsageError and do not export it from one stable place; BadParameter is its child in both.
 _TyperUsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -73,6 +76,7 @@ The verdict is the first line on stdout; --json prints one JSON object instead. 
 Start with: bvverify demo
 
 Exit codes: 0 verified (or done), 10 falsified, 5 unknown, 1 wrong usage, 2 unreadable or unsupported input, 6 internal error.
+130 after Ctrl-C and 143 after SIGTERM, with what is known so far; 1 as well where a file could not be saved.
 """
 
 
@@ -113,23 +117,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     the environment variable ``BVVERIFY_TRACEBACK=1`` adds the traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with Termination() as termination:
+        code = _answered(arguments)
+    if code != INTERRUPTED:
+        return code
+    complain("interrupted")
+    return termination.exit_code
+
+
+def _answered(arguments: list[str]) -> int:
     try:
         if not arguments:
             # A script whose variable is empty must not read this as exit code 0, "verified".
             _invoke(["--help"])
             return UsageError.exit_code
-        code = _invoke(arguments)
+        return _invoke(arguments)
     except BvverifyError as error:
         return _fail(error, arguments)
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _FULL:
+            return _internal(error, arguments)
+        silence()
+        return _fail(UsageError(f"nothing can be written: {error.strerror}"), arguments)
     # The outermost handler: whatever else escapes is a bug in bvverify, and a bug must not look like a verdict.
     except Exception as error:
-        hint = "" if os.environ.get(_TRACEBACK) else f" ({_TRACEBACK}=1 shows where)"
-        return _fail(InternalError(f"internal error: {type(error).__name__}: {error}{hint}"), arguments)
-    if code == INTERRUPTED:
-        complain("interrupted")
-    return code
+        return _internal(error, arguments)
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -144,12 +158,19 @@ def _invoke(arguments: list[str]) -> int:
     return int(code or 0)
 
 
+def _internal(error: Exception, arguments: list[str]) -> int:
+    hint = "" if os.environ.get(_TRACEBACK) else f" ({_TRACEBACK}=1 shows where)"
+    return _fail(InternalError(f"internal error: {type(error).__name__}: {error}{hint}"), arguments)
+
+
 def _fail(error: BvverifyError, arguments: list[str]) -> int:
     if os.environ.get(_TRACEBACK):
         traceback.print_exc()
     message = " ".join(str(error).split())
     if "--json" in arguments:
         kind = type(error).__name__
-        emit(json.dumps({"schema_version": SCHEMA_VERSION, "error": kind, "message": message, "exit_code": error.exit_code}))
+        # A stdout that takes nothing is what the error is about, or worse than it.
+        with suppress(UsageError):
+            emit(json.dumps({"schema_version": SCHEMA_VERSION, "error": kind, "message": message, "exit_code": error.exit_code}))
     complain(f"error: {message}")
     return error.exit_code

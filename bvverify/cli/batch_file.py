@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,12 +54,19 @@ class AnswerFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        # What a full disk has refused is refused again; its rows are decided again.
+        with suppress(OSError):
+            self._file.close()
 
     def append(self, answer: Mapping[str, Any]) -> None:
         """Write one answer, whole, before the next one is waited for."""
-        self._file.write(json.dumps(answer).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(answer).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise UsageError(
+                f"{self.path}: cannot be written: {error.strerror}; the answers in it are kept, and the same command goes on from there"
+            ) from error
 
     def open_rows(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
         """The indices of rows without an answer, and the earlier answers to the others; of equal rows each answer covers one."""

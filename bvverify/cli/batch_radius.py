@@ -7,14 +7,14 @@ from typing import Any
 
 from bvverify import radius, verify
 from bvverify.cli import radius_report
-from bvverify.cli.report import checked_object, save_certificates
+from bvverify.cli.report import certificate_fields, checked_object
 
 
 def decide(around: radius.Around, maximum: int | None, options: verify.Options, certificate: Path | None) -> dict[str, Any]:
     """The fields of the answer; ``certificate`` is a file without its suffix that receives the one of the radius that verifies."""
     ends = radius.find(around, maximum, options)
     witness = None if ends.fails is None or ends.fails.witness is None else [int(v) for v in ends.fails.witness.input.ravel()]
-    files = [] if certificate is None or ends.holds is None else save_certificates(certificate, ends.holds.certificates)
+    held = () if ends.holds is None else ends.holds.certificates
     return {
         "verdict": radius_report.verdict(ends),
         "reason": ends.reason or radius_report.summary(ends),
@@ -25,6 +25,6 @@ def decide(around: radius.Around, maximum: int | None, options: verify.Options, 
         "falsified": ends.falsified,
         "nodes": sum(q.nodes for q in ends.asked),
         "stages": {"radius": round(ends.seconds, 6)},
-        "certificate": [str(f) for f in files] or None,
         "checked": None if ends.holds is None else checked_object(ends.holds),
+        **certificate_fields(certificate, held),
     }

@@ -21,7 +21,7 @@ from typing import Any
 from bvverify import verify
 from bvverify.cli import batch_radius
 from bvverify.cli.question import Near, check_class, check_label, check_radius, read_input
-from bvverify.cli.report import checked_object, open_object, save_certificates
+from bvverify.cli.report import certificate_fields, checked_object, open_object
 from bvverify.errors import BvverifyError, InputError
 from bvverify.load import property_file as properties
 from bvverify.load.arrays import Given
@@ -170,8 +170,7 @@ def answer(task: Task, result: Result) -> Answer:
     if result.verdict is Verdict.UNKNOWN:
         line |= {"open": open_object(result)}
     if result.verdict is Verdict.VERIFIED:
-        files = [] if task.certificate is None else save_certificates(task.certificate, result.certificates)
-        line |= {"certificate": [str(f) for f in files] or None, "checked": checked_object(result)}
+        line |= certificate_fields(task.certificate, result.certificates) | {"checked": checked_object(result)}
     return line
 
 

@@ -58,11 +58,15 @@ def run(
         saved = {i: None if certificates is None else certificates / f"row{i + 1}" for i in missing}
         tasks = [Task(rows[i], options, semantics, saved[i], allow_pickle) for i in missing]
         with _bar(len(rows), len(found)) as show:
-            for answer in in_pool(tasks, work, lost, jobs):
-                answers.append(answer)
-                counts[answer["verdict"]] += 1
-                failures += str(answer["reason"]).startswith(INTERNAL)
-                show(counts)
+            try:
+                for answer in in_pool(tasks, work, lost, jobs):
+                    answers.append(answer)
+                    counts[answer["verdict"]] += 1
+                    failures += str(answer["reason"]).startswith(INTERNAL)
+                    show(counts)
+            except KeyboardInterrupt:
+                complain(f"{counts.total()} of {len(rows)} rows have their line in {output}; the same command goes on from there")
+                raise
     seconds = time.monotonic() - started
     earlier = f", {len(found)} from an earlier run" if found else ""
     complain(f"{len(rows)} rows in {seconds:.1f} s{earlier}: {_tally(counts)}")

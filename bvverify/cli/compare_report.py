@@ -14,7 +14,7 @@ import numpy as np
 
 from bvverify import verify
 from bvverify.cli import about_box, report
-from bvverify.cli.output import SCHEMA_VERSION, emit, write
+from bvverify.cli.output import SCHEMA_VERSION, emit, settle, write
 from bvverify.cli.progress import ProgressLine
 from bvverify.cli.question import Near, load_against, read_input
 from bvverify.cli.trace_text import index
@@ -107,25 +107,36 @@ def _boxes(network: Network, property_file: Path | None, near: Near | None) -> t
 
 
 def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
-    """Decide, print, save what is to be saved, and return the exit code."""
+    """Decide, print, save what is to be saved, and return the exit code; a file that cannot be written does not cost the answer."""
+    refused: UsageError | None = None
     if asked.layer is not None:
         found = compare_layer(asked.a, asked.b, asked.layer, seed=settings.seed, timeout=settings.timeout)
-        if found.xs and witness_file is not None:
-            _save_arrays(witness_file, found.xs)
+        try:
+            if found.xs and witness_file is not None:
+                _save_arrays(witness_file, found.xs)
+        except UsageError as error:
+            refused, witness_file = error, None
         emit(json.dumps(_layer_object(asked, found)) if as_json else "\n".join(_layer_lines(asked, found, witness_file)))
-        return EXIT_CODES[found.answer]
+        return settle(EXIT_CODES[found.answer], refused)
     with ProgressLine() as progress:
         made = _every_box(asked, settings, progress)
-    saved = [] if certificate_file is None else report.save_certificates(certificate_file, made.certificates)
-    described = _object(asked, made, settings.seed) | {"certificate": [str(f) for f in saved] or None}
-    if made.witnesses is not None and witness_file is not None:
-        if witness_file.suffix == ".json":
-            write(witness_file, json.dumps(described) + "\n")
-        else:
-            _save_arrays(witness_file, (made.witnesses[0].file_input,))
+    saved: list[Path] = []
+    described = _object(asked, made, settings.seed) | {"certificate": None}
     wanted = certificate_file is not None
+    try:
+        if certificate_file is not None:
+            saved = report.save_certificates(certificate_file, made.certificates)
+            described["certificate"] = [str(f) for f in saved] or None
+        if made.witnesses is not None and witness_file is not None:
+            if witness_file.suffix == ".json":
+                write(witness_file, json.dumps(described) + "\n")
+            else:
+                _save_arrays(witness_file, (made.witnesses[0].file_input,))
+    except UsageError as error:
+        refused, witness_file, wanted = error, None, False
+        described["not_saved"] = str(error)
     emit(json.dumps(described) if as_json else "\n".join(_lines(asked, made, witness_file, saved, wanted=wanted)))
-    return EXIT_CODES[made.answer]
+    return settle(EXIT_CODES[made.answer], refused)
 
 
 def _every_box(asked: Asked, settings: verify.Options, progress: verify.Progress) -> Comparison:

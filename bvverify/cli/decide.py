@@ -38,8 +38,12 @@ def decide(
     check_writable(certificate)
     settings = options.build(engine, timeout, memory, seed, dump, check=check, nodes=nodes, threads=cores())
     question = ask()
-    with ProgressLine() as progress:
-        result = _attack(question, settings, progress) if attack else verify.decide_all(question.queries, settings, progress)
+    try:
+        with ProgressLine() as progress:
+            result = _attack(question, settings, progress) if attack else verify.decide_all(question.queries, settings, progress)
+    except verify.Interrupted as stop:
+        report.finish(command, question, stop.result, as_json=as_json, witness_file=None)
+        raise
     return report.finish(command, question, result, as_json=as_json, witness_file=witness_file, certificate_file=certificate)
 
 

@@ -45,7 +45,6 @@ def command(
     Exit codes: 0 done, 1 usage, 2 unreadable file.
     """
     import json as json_module
-    import sys
 
     from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, write
     from bvverify.errors import UsageError
@@ -60,7 +59,7 @@ def command(
     title = f"bvverify: {shown[0].data['verdict']}" if len(shown) == 1 else f"bvverify: {len(shown)} results"
     page = document(page_data(shown), title)
     if to_stdout:
-        sys.stdout.write(page)
+        emit(page.rstrip("\n"))
         return 0
     write(html, page)
     if json:

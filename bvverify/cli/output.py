@@ -13,13 +13,22 @@ SCHEMA_VERSION = 1
 
 
 def emit(text: str) -> None:
-    """Print ``text`` in one write; a reader that closed the pipe (``| head -1``) does not change the exit code."""
+    """Print ``text`` in one write; a reader that closed the pipe (``| head -1``) does not change the exit code.
+
+    ``UsageError`` where the system refuses, such as on a full disk.
+    """
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would fail again when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        silence()
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def silence() -> None:
+    """Give up on stdout: what is left in its buffer would fail again when the interpreter exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> None:
@@ -43,11 +52,34 @@ def check_writable(path: Path | None, *suffixes: str) -> None:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a whole file; ``UsageError`` when the system refuses."""
+    """Write a whole file, or leave what was there as it was; ``UsageError`` when the system refuses."""
+    data = content.encode() if isinstance(content, str) else content
     try:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if path.exists() and (not path.is_file() or not os.access(path.resolve().parent, os.W_OK)):
+            path.write_bytes(data)  # a device, a pipe, or a file in a folder that takes no second one
+        else:
+            _replace(path.resolve(), data)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """A disk that is full half-way costs the new content only."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def settle(code: int, refused: UsageError | None) -> int:
+    """The exit code of an answer that has been printed: ``code``, or that of a file beside it that could not be written."""
+    if refused is None:
+        return code
+    complain(f"error: {refused}")
+    return refused.exit_code
 
 
 def cores() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bvverify import radius, verify
 from bvverify.cli import report
-from bvverify.cli.output import emit
+from bvverify.cli.output import emit, settle
 from bvverify.cli.progress import ProgressLine
 from bvverify.cli.question import Question, check_class, read_input
 from bvverify.errors import UsageError
@@ -44,14 +44,29 @@ def ask(model: Path, source: str, label: int | None, target: int | None, maximum
 
 def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
     """Find both radii, print them, save the witness and the certificate, and return the exit code."""
-    with ProgressLine() as progress:
-        ends = radius.find(asked.around, asked.maximum, settings, progress)
-    saved = [] if certificate_file is None or ends.holds is None else report.save_certificates(certificate_file, ends.holds.certificates)
-    described = _object(asked, ends) | {"certificate": [str(f) for f in saved] or None}
-    if ends.fails is not None and ends.fails.witness is not None and witness_file is not None:
-        report.save_witness(witness_file, ends.fails.witness, described)
+    stop: radius.Interrupted | None = None
+    try:
+        with ProgressLine() as progress:
+            ends = radius.find(asked.around, asked.maximum, settings, progress)
+    except radius.Interrupted as interrupted:
+        stop, ends = interrupted, interrupted.ends
+    saved: list[Path] = []
+    refused: UsageError | None = None
+    described = _object(asked, ends) | {"certificate": None}
+    try:
+        if certificate_file is not None and ends.holds is not None:
+            saved = report.save_certificates(certificate_file, ends.holds.certificates)
+            described["certificate"] = [str(f) for f in saved] or None
+        if ends.fails is not None and ends.fails.witness is not None and witness_file is not None:
+            report.save_witness(witness_file, ends.fails.witness, described)
+    except UsageError as error:
+        refused, witness_file = error, None
+        described["not_saved"] = str(error)
     emit(json.dumps(described) if as_json else "\n".join(_lines(asked, ends, witness_file, saved)))
-    return EXIT_CODES[verdict(ends)]
+    code = settle(EXIT_CODES[verdict(ends)], refused)
+    if stop is not None:
+        raise stop
+    return code
 
 
 def verdict(ends: radius.Ends) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 
 from bvverify.bounds.pairs import Reach
 from bvverify.cli import about_box
-from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, write
+from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, settle, write
 from bvverify.cli.question import Near, Question
+from bvverify.errors import UsageError
 from bvverify.model import saturating_pairs
 from bvverify.model.certificate import Certificate
 from bvverify.model.network import Network
@@ -42,13 +43,24 @@ def finish(
     witness_file: Path | None,
     certificate_file: Path | None = None,
 ) -> int:
-    """Print the result, save the witness or the certificate if there is one to save, and return the exit code."""
-    saved = [] if certificate_file is None else save_certificates(certificate_file, result.certificates)
-    report = as_object(command, question, result) | {"certificate": [str(f) for f in saved] or None}
-    if result.witness is not None and witness_file is not None:
-        save_witness(witness_file, result.witness, report)
+    """Print the result, save the witness or the certificate if there is one to save, and return the exit code.
+
+    A file that cannot be written does not cost the answer: that is printed first, the complaint and the exit code of ``UsageError`` follow.
+    """
+    saved: list[Path] = []
+    refused: UsageError | None = None
+    report = as_object(command, question, result) | {"certificate": None}
+    try:
+        if certificate_file is not None:
+            saved = save_certificates(certificate_file, result.certificates)
+            report["certificate"] = [str(f) for f in saved] or None
+        if result.witness is not None and witness_file is not None:
+            save_witness(witness_file, result.witness, report)
+    except UsageError as error:
+        refused, witness_file = error, None
+        report["not_saved"] = str(error)
     emit(json.dumps(report) if as_json else "\n".join(as_lines(question, result, witness_file, saved)))
-    return EXIT_CODES[result.verdict]
+    return settle(EXIT_CODES[result.verdict], refused)
 
 
 def as_lines(question: Question, result: Result, witness_file: Path | None = None, certificates: Sequence[Path] = ()) -> list[str]:
@@ -130,6 +142,15 @@ def save_certificates(path: Path, certificates: Sequence[Certificate]) -> list[P
     for file, certificate in zip(paths, certificates, strict=True):
         write(file, certificate_file.to_bytes(certificate))
     return paths
+
+
+def certificate_fields(path: Path | None, certificates: Sequence[Certificate]) -> dict[str, Any]:
+    """What a row of a batch says of its certificates: the files, and where the system refuses them, why. That does not cost the verdict."""
+    try:
+        files = [] if path is None else save_certificates(path, certificates)
+    except UsageError as error:
+        return {"certificate": None, "not_saved": str(error)}
+    return {"certificate": [str(f) for f in files] or None}
 
 
 def asked(question: Question, result: Result) -> str:

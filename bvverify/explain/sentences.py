@@ -23,6 +23,7 @@ _REFUTED = {
 _RAN_OUT = {
     "time": "The time limit ran out",
     "nodes": "The limit of nodes ran out",
+    "interrupt": "It was interrupted",
     "solver": "The bit-vector solver gave up",
     "stages": "All stages that were asked for ended",
 }
@@ -86,6 +87,8 @@ def advice(saved: Saved) -> list[str]:
         case "time":
             close = o is not None and o.bound is not None and o.bound > -1
             lines.append("A longer --timeout" + (": less than one output step is missing." if close else "."))
+        case "interrupt":
+            lines.append("The same command again, left to run; --timeout ends it in time.")
         case "nodes":
             lines.append("A larger --nodes, or none at all.")
         case "solver":

@@ -6,10 +6,11 @@ on; every other value is taken as it is. Colour pictures come out channels first
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from bvverify.errors import InputError, UsageError
+from bvverify.load.packed import check_archive, gunzip
 from bvverify.model.box import clipped
 from bvverify.model.network import Network
 from bvverify.model.types import AnyArray, Int64Array
@@ -37,9 +39,12 @@ _BROKEN = (
     SyntaxError,
     MemoryError,
     OverflowError,
+    RuntimeError,  # encrypted archives and versions of .zip that are not known; JSON that nests too deep
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
+    tokenize.TokenError,  # NumPy reads the headers of its files as Python
+    Warning,
 )
 
 
@@ -164,8 +169,11 @@ def _decode(path: Path, changed: int) -> AnyArray:
     try:
         content, name = path.read_bytes(), path.name.lower()
         if name.endswith(".gz"):
-            content, name = gzip.decompress(content), name[:-3]
-        values = _by_kind(path, content, name)
+            content, name = gunzip(content), name[:-3]
+        with warnings.catch_warnings():
+            # Pictures that are too large and tables without a number are warned of, and are no inputs.
+            warnings.simplefilter("error")
+            values = _by_kind(path, content, name)
     except _BROKEN as error:
         raise InputError(f"{path}: cannot be read as an array: {' '.join(str(error).split()) or type(error).__name__}") from error
     if values.dtype.kind not in "iufb":
@@ -193,6 +201,7 @@ def _by_kind(path: Path, content: bytes, name: str) -> AnyArray:
 
 
 def _npz(path: Path, content: bytes) -> AnyArray:
+    check_archive(content)
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         names = list(archive.files)
         chosen = names if len(names) == 1 else [name for name in _PREFERRED if name in names][:1]
@@ -214,10 +223,13 @@ def _witness(content: bytes) -> AnyArray:
 def _png(content: bytes) -> AnyArray:
     from PIL import Image
 
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-        if picture.mode not in ("L", "RGB"):
-            raise ValueError(f"a picture of mode {picture.mode}; save it as 8-bit grey or RGB without transparency or palette")
-        values = np.array(picture)
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            if picture.mode not in ("L", "RGB"):
+                raise ValueError(f"a picture of mode {picture.mode}; save it as 8-bit grey or RGB without transparency or palette")
+            values = np.array(picture)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
     return values if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 

@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 
 from bvverify.errors import InputError
+from bvverify.load.packed import check_archive
+from bvverify.load.sexpr import clipped
 from bvverify.model.certificate import Certificate, Forest, Multipliers, Statement, Tightening
 from bvverify.model.query import Conjunction, Linear
 from bvverify.model.types import Int64Array
@@ -80,22 +82,25 @@ def is_certificate(content: bytes) -> bool:
 def read(path: Path) -> Certificate:
     """Read a certificate file; ``InputError`` names the file and what is wrong with it."""
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
-        if start and not is_certificate(start):
-            read_by = "a result, not a certificate; bvverify explain or replay reads it" if start.lstrip()[:1] == b"{" else "no certificate"
+        content = path.read_bytes()
+        if content and not is_certificate(content):
+            wrong = content[:16].lstrip()[:1] == b"{"
+            read_by = "a result, not a certificate; bvverify explain or replay reads it" if wrong else "no certificate"
             raise InputError(f"{path}: is {read_by}")
-        with np.load(path, allow_pickle=False) as entries:
+        check_archive(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as entries:
             return _certificate(entries)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'not a certificate file'}") from None
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
-        raise InputError(f"{path}: not a certificate file of version 1, or damaged ({type(error).__name__}: {error})") from None
+        raise InputError(
+            f"{path}: not a certificate file of version 1, or damaged ({type(error).__name__}: {clipped(str(error), 200)})"
+        ) from None
     except InputError:
         raise
     # zlib and NumPy's header parser have exceptions of their own.
     except Exception as error:
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {clipped(str(error), 200)})") from None
 
 
 def _certificate(entries: Mapping[str, Any]) -> Certificate:

@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from bvverify.errors import InputError
 from bvverify.load import arrays, counterexample, solution
+from bvverify.load.packed import gunzip
 from bvverify.model.box import nearest_float32
 from bvverify.model.network import Network
 from bvverify.model.types import Int64Array
@@ -75,7 +74,7 @@ def read(spec: str, network: Network) -> Candidate:
 def _of_competition(path: Path, network: Network) -> Candidate:
     found, size = counterexample.read(path, _text(path)), network.input.tensor.size
     if not found.inputs:
-        raise InputError(f"{path}: holds no counterexample (it says {found.word!r})")
+        raise InputError(f"{path}: holds no counterexample (it says {found.word[:60]!r})")
     wrong = set(range(size)) ^ set(found.inputs)
     if wrong:
         verb = "gives" if min(wrong) in found.inputs else "does not give"
@@ -101,11 +100,11 @@ def _suffix(path: Path) -> str:
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        return (gunzip(content) if path.suffix == ".gz" else content).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text: {error}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _json(name: str, text: str) -> object:

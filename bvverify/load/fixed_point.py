@@ -68,10 +68,10 @@ def _read_layers(path: Path, content: bytes) -> list[tuple[str, AnyArray, AnyArr
         with h5py.File(io.BytesIO(content), "r") as file:
             root = file.get("model_weights", file)
             arrays: dict[str, AnyArray] = {}
-            root.visititems(lambda name, item: arrays.__setitem__(name, np.array(item)) if isinstance(item, h5py.Dataset) else None)
+            root.visititems(lambda name, item: arrays.__setitem__(_text(name), np.array(item)) if isinstance(item, h5py.Dataset) else None)
             declared = [_text(name) for name in root.attrs.get("layer_names", [])]
     # h5py raises whatever its C library and its own decoding come upon; none of it says more than "not this format".
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise InputError(f"{path}: is no readable HDF5 file: {' '.join(str(error).split())}") from error
     names = declared or sorted({name.split("/")[0] for name in arrays}, key=_natural)
     layers = []

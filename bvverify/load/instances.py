@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +67,7 @@ def read_instances(path: Path) -> tuple[Instance, ...]:
     header = rows[0]
     if "model" not in header:
         if len(header) == 3 and header[1].endswith((".vnnlib", ".vnnlib.gz")):
-            return tuple(
-                instance_of(path, number, dict(zip((*_PROPERTY, "timeout"), row, strict=False))) for number, row in enumerate(rows, 1)
-            )
+            return tuple(_row(path, number, (*_PROPERTY, "timeout"), row) for number, row in enumerate(rows, 1))
         raise InputError(
             f"{path}: the first line is no header; it is {','.join((*_ROBUST, *_OPTIONAL))} or model,property,timeout,semantics"
         )
@@ -81,14 +80,15 @@ def instances_below(path: Path, header: list[str], rows: list[list[str]]) -> tup
     missing = [name for name in needed if name not in header and name != "label"]
     if missing:
         raise InputError(f"{path}: has no column {', '.join(missing)}; the header is {','.join((*_ROBUST, *_OPTIONAL))}")
-    instances = []
-    for number, row in enumerate(rows, 2):
-        given = dict(zip(header, row, strict=False))
-        instance = instance_of(path, number, {name: given.get(name, "") for name in header})
-        if len(row) != len(header):
-            instance = _broken(instance, f"{path}, row {number}: has {len(row)} cells, the header has {len(header)}")
-        instances.append(instance)
-    return tuple(instances)
+    return tuple(_row(path, number, header, row) for number, row in enumerate(rows, 2))
+
+
+def _row(path: Path, number: int, header: Sequence[str], row: list[str]) -> Instance:
+    given = dict(zip(header, row, strict=False))
+    instance = instance_of(path, number, {name: given.get(name, "") for name in header})
+    if len(row) == len(header):
+        return instance
+    return _broken(instance, f"{path}, row {number}: has {len(row)} cells, not the {len(header)} of {','.join(header)}")
 
 
 def _broken(instance: Instance, why: str) -> Instance:

@@ -12,18 +12,19 @@ A file speaks of reals; the network, of integers. What cannot be carried over ex
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from bvverify.errors import InputError, UnsupportedError
-from bvverify.load import vnnlib1
-from bvverify.load.formula import LIMIT, Constraint, Formula, TooLarge, Variable, normal_form
+from bvverify.load import vnnlib1, vnnlib2
+from bvverify.load.formula import LIMIT, Conjunction, Constraint, Formula, TooLarge, Variable, normal_form
+from bvverify.load.packed import gunzip
 from bvverify.load.sexpr import SyntaxProblem
 from bvverify.model import box as boxes
 from bvverify.model.network import Network
@@ -31,25 +32,16 @@ from bvverify.model.query import Box, Linear, Property
 from bvverify.model.types import Float32Array, Int64Array, Quantisation, frozen_array
 
 _COEFFICIENT = (1 << 31) - 1
+End = tuple[Fraction, bool]
+"""An end of an interval of reals, and whether it is strict."""
 
 
 def read(path: Path, network: Network) -> tuple[tuple[Box, Property], ...]:
     """One box and property for each box of the file; none where every box is empty. A violation in any of them is one of the whole."""
     content = _content(path)
-    try:
-        text = content.decode()
-        declared, formula = _parse(path, text, network)
-        _check_declared(declared, network)
-        conjunctions = normal_form(formula)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text: {error}") from error
-    except SyntaxProblem as error:
-        raise InputError(f"{path}, {error}") from error
-    except TooLarge:
-        raise UnsupportedError(f"{path}: its disjunctive normal form has more than {LIMIT} conjunctions; split the file") from None
     reader = _Mapping(path, network)
     cases: dict[tuple[bytes, bytes], tuple[Box, list[tuple[Linear, ...]]]] = {}
-    for conjunction in conjunctions:
+    for conjunction in _conjunctions(path, content, network):
         where = reader.box([c for c in conjunction if _is_bound(c)])
         rows = reader.rows([c for c in conjunction if not _is_bound(c)])
         if where is not None and rows is not None:
@@ -60,18 +52,63 @@ def read(path: Path, network: Network) -> tuple[tuple[Box, Property], ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RealBox:
+    """The reals that a file allows for each input, both ends inclusive."""
+
+    lo: tuple[Fraction, ...]
+    hi: tuple[Fraction, ...]
+
+
+def real_box(path: Path, network: Network, x: Int64Array, y: Int64Array) -> RealBox:
+    """The file's own box around a witness: integer input ``x`` and output ``y`` (the tensors' shapes). ``InputError`` where it is none."""
+    reader = _Mapping(path, network)
+    flat = x.reshape(1, -1), y.reshape(1, -1)
+    for conjunction in _conjunctions(path, _content(path), network):
+        bounds = [c for c in conjunction if _is_bound(c)]
+        where, rows = reader.box(bounds), reader.rows([c for c in conjunction if not _is_bound(c)])
+        if where is not None and rows is not None and where.contains(x) and all(row.value(*flat)[0] <= row.bound for row in rows):
+            lo, hi = reader.ends(bounds)
+            return RealBox(tuple(v for v, _ in lo), tuple(v for v, _ in hi))
+    raise InputError(f"{path}: no box of it holds the witness")
+
+
+def text_of(path: Path) -> str:
+    """What a property file says; ``InputError`` where it is no text."""
+    try:
+        return _content(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text: {error}") from error
+
+
+def _conjunctions(path: Path, content: bytes, network: Network) -> list[Conjunction]:
+    """The file's disjunctive normal form over reals."""
+    try:
+        text = content.decode()
+        declared, formula = _parse(path, text, network)
+        _check_declared(declared, network)
+        return normal_form(formula)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text: {error}") from error
+    except SyntaxProblem as error:
+        raise InputError(f"{path}, {error}") from error
+    except TooLarge:
+        raise UnsupportedError(f"{path}: its disjunctive normal form has more than {LIMIT} conjunctions; split the file") from None
+    # Python reads no number of more than a few thousand digits.
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError) as error:
+        return gunzip(content) if path.suffix == ".gz" else content
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _parse(path: Path, text: str, network: Network) -> tuple[set[Variable], Formula]:
-    if "(vnnlib-version" in text:
-        from bvverify.load import vnnlib2
-
+    if vnnlib2.is_version_2(text):
         return vnnlib2.read(text, network)
     return vnnlib1.read(text)
 
@@ -101,12 +138,11 @@ class _Mapping:
         self.reals: Float32Array | None = None if self.dequantiser is None else boxes.dequantise(self.outputs, self.dequantiser)
         self.exact = self.dequantiser is None or _is_exact(self.outputs, self.reals, self.dequantiser)
 
-    def box(self, bounds: Sequence[Constraint]) -> Box | None:
-        """The integers that bounds on single inputs leave; None where there are none."""
-        declared = self.network.input
-        size, qtype = declared.tensor.size, declared.tensor.qtype
-        lo: list[tuple[Fraction, bool] | None] = [None] * size
-        hi: list[tuple[Fraction, bool] | None] = [None] * size
+    def ends(self, bounds: Sequence[Constraint]) -> tuple[list[End], list[End]]:
+        """The reals that bounds on single inputs leave to each of them: the lower and the upper ends."""
+        size = self.network.input.tensor.size
+        lo: list[End | None] = [None] * size
+        hi: list[End | None] = [None] * size
         for c in bounds:
             ((_, index), coefficient), value = next(iter(c.terms.items())), c.bound
             end = (value / coefficient, c.strict)
@@ -114,10 +150,17 @@ class _Mapping:
                 hi[index] = _tighter(hi[index], end, min)
             else:
                 lo[index] = _tighter(lo[index], end, max)
-        low, high = np.empty(size, np.int64), np.empty(size, np.int64)
         for i, (a, b) in enumerate(zip(lo, hi, strict=True)):
             if a is None or b is None:
                 raise InputError(f"{self.path}: X_{i} has no {'lower' if a is None else 'upper'} bound; bound every input on both sides")
+        return [a for a in lo if a is not None], [b for b in hi if b is not None]
+
+    def box(self, bounds: Sequence[Constraint]) -> Box | None:
+        """The integers that bounds on single inputs leave; None where there are none."""
+        declared = self.network.input
+        size, qtype = declared.tensor.size, declared.tensor.qtype
+        low, high = np.empty(size, np.int64), np.empty(size, np.int64)
+        for i, (a, b) in enumerate(zip(*self.ends(bounds), strict=True)):
             if a[0] > b[0] or (a[0] == b[0] and (a[1] or b[1])):
                 return None
             if declared.quantiser is None:
@@ -216,9 +259,7 @@ def _is_exact(q: Int64Array, reals: Float32Array | None, quantisation: Quantisat
     return all(Fraction(float(r)) == (int(v) - quantisation.zero_point) * scale for v, r in zip(q, reals, strict=True))
 
 
-def _tighter(
-    old: tuple[Fraction, bool] | None, new: tuple[Fraction, bool], choose: Callable[[Fraction, Fraction], Fraction]
-) -> tuple[Fraction, bool]:
+def _tighter(old: End | None, new: End, choose: Callable[[Fraction, Fraction], Fraction]) -> End:
     if old is None:
         return new
     if old[0] == new[0]:

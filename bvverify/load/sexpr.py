@@ -26,6 +26,11 @@ class Node:
         return self.items[0].text if self.items else ""
 
 
+def clipped(text: str, most: int = 60) -> str:
+    """Text of a file as a message shows it: a broken file can hold an atom of any length."""
+    return text if len(text) <= most else text[:most] + "..."
+
+
 def parse(text: str) -> list[Node]:
     """All expressions of a file."""
     stack: list[tuple[int, list[Node]]] = [(1, [])]

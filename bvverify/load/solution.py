@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bvverify.errors import InputError
 
-_VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
+_VALUE = re.compile(r"[-+]?(\d{1,60}\.?\d{0,400}|\.\d{1,400})([eE][-+]?\d{1,3})?")
+"""Far beyond what a solver prints; Python reads no number of more than a few thousand digits."""
 _INPUT = re.compile(r"x_(\d{1,9})")
 _TOLERANCE = Fraction(1, 1000)
 """Of integrality; the solvers' own are 1e-5 (Gurobi) and 1e-6."""

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from bvverify.load.formula import All, Any, Constraint, Formula, Variable, negated
-from bvverify.load.sexpr import Node, SyntaxProblem, parse
+from bvverify.load.sexpr import Node, SyntaxProblem, clipped, parse
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 _NAME = re.compile(r"([XY])_(\d{1,9})")
@@ -112,7 +112,7 @@ def _atom(node: Node, declared: set[Variable]) -> Sum:
     name = _NAME.fullmatch(node.text)
     variable: Variable | None = None if name is None else ("X" if name[1] == "X" else "Y", int(name[2]))
     if variable is None or variable not in declared:
-        raise SyntaxProblem(f"line {node.line}: {node.text} is no number and no declared variable")
+        raise SyntaxProblem(f"line {node.line}: {clipped(node.text)} is no number and no declared variable")
     return {variable: Fraction(1)}, Fraction(0)
 
 
@@ -141,4 +141,4 @@ def _product(node: Node, parts: Sequence[Sum]) -> Sum:
 
 
 def _shown(node: Node) -> str:
-    return repr(node.text or f"({node.head} ...)")
+    return repr(clipped(node.text) or f"({clipped(node.head)} ...)")

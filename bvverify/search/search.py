@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -162,6 +162,12 @@ class Search:
         trees = {i: self._forest(node) for i, node in self.trees.items()} if done else None
         still = tuple(sorted({node.conjunction for *_, node in self.open}))
         return Outcome(self.witness, trees, self.nodes, len(self.open), self.open[0][0] if self.open else np.inf, still)
+
+    def so_far(self) -> Outcome:
+        """What is open where ``run`` was interrupted: read off the trees, since nodes at work are in no pool."""
+        left = [node for root in self.trees.values() for node in _open_leaves(root)]
+        bound = min((node.bound for node in left), default=np.inf)
+        return Outcome(None, None, self.nodes, len(left), bound, tuple(sorted({node.conjunction for node in left})))
 
     @property
     def closed(self) -> int:
@@ -453,6 +459,16 @@ class Search:
                 values[index], exponents[index] = full, self.exponents[index] - _WEIGHT_BITS
         weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.rows.most_rows), np.int64)
         return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
+
+
+def _open_leaves(root: Node) -> Iterator[Node]:
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.children is not None:
+            stack += node.children
+        elif node.kind is None and node.same is None:
+            yield node
 
 
 def _pace(bound: Tensor) -> Tensor:

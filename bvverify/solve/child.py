@@ -20,7 +20,10 @@ def main() -> None:
 
     encoding = encode(query, bounds, part=part)
     if dump is not None:
-        Path(dump).write_text(script(query, encoding))
+        try:
+            Path(dump).write_text(script(query, encoding))
+        except OSError as error:
+            process.refuse(f"{dump}: cannot be written: {error.strerror}")
     question: Any = solver(query, encoding)
     question.set("random_seed", seed % (1 << 31))
     outcome = question.check()

@@ -16,7 +16,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from bvverify.errors import InternalError
+from bvverify.errors import InternalError, UsageError
+
+_REFUSED = 3
+"""The exit code of a child that a file of the user's keeps from its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,10 @@ class Outcome:
 
 
 def run(module: str, job: Any, *, timeout: float | None, memory_mb: int) -> Outcome:
-    """Run ``python -m module`` on a pickled job. ``InternalError`` when it fails for anything but time and memory."""
+    """Run ``python -m module`` on a pickled job. ``InternalError`` when it fails for anything but time and memory.
+
+    ``UsageError`` with the child's own words where it calls ``refuse``.
+    """
     started = time.monotonic()
     with subprocess.Popen(
         [sys.executable, "-m", module],
@@ -54,6 +60,8 @@ def run(module: str, job: Any, *, timeout: float | None, memory_mb: int) -> Outc
         word in text for word in ("MemoryError", "out of memory", "bad_alloc", "failed to map", "Cannot allocate")
     ):
         return Outcome(None, out_of_memory(memory_mb), seconds)
+    if child.returncode == _REFUSED:
+        raise UsageError(text.strip())
     raise InternalError(f"the solver's process failed: {(text.strip().splitlines() or ['no message'])[-1]}")
 
 
@@ -68,6 +76,12 @@ def receive() -> Any:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _limit(memory_mb)
     return job
+
+
+def refuse(why: str) -> None:
+    """For the child: end, since a file that the user named cannot be written."""
+    sys.stderr.write(why)
+    sys.exit(_REFUSED)
 
 
 def _end_with(parent: int) -> None:

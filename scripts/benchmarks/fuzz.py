@@ -1,6 +1,6 @@
-"""Corrupted certificates on brute-forced networks (none may prove a false statement), and points against every subproblem's ranges.
+"""Damaged files for every loader, corrupted certificates (none may prove a false statement), and points against every subproblem's ranges.
 
-usage: scripts/bench fuzz [--corruptions N] [--triples N] [--seed S]
+usage: scripts/bench fuzz [--files N] [--corruptions N] [--triples N] [--seed S]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import sys
 import time
 
+import corruption
 import numpy as np
 import random_networks
 import torch
@@ -26,6 +27,11 @@ from bvverify.model.query import Linear, Property, Query
 from bvverify.run import interpreter
 from bvverify.search.root import Root, tighten
 from bvverify.search.search import Search
+
+_CHILD = 5000
+"""Damaged files that one process reads."""
+_APART = 10_000_000
+"""Between the numbers of two seeds."""
 
 
 def corrupted(rng: np.random.Generator, certificate: Certificate) -> Certificate:
@@ -147,6 +153,27 @@ def _bytes(rng: np.random.Generator, raw: bytes, query: Query) -> str:
             return "file with changed bytes: unreadable, said so"
 
 
+def files(seed: int, wanted: int) -> None:
+    """Damaged files, in processes with limited memory: each is read or refused in a line."""
+    names = sorted(corruption.subjects())
+    share, begun = -(-wanted // len(names)), time.time()
+    failures: list[str] = []
+    total: collections.Counter[str] = collections.Counter()
+    for name in names:
+        outcomes: collections.Counter[str] = collections.Counter()
+        for first in range(0, share, _CHILD):
+            try:
+                outcomes.update(corruption.children([name], seed * _APART + first, min(_CHILD, share - first))[name])
+            except AssertionError as failure:
+                failures.append(f"a damaged file brings a loader down: {failure}")
+                break
+        print(f"  {name}: {dict(outcomes)}", flush=True)
+        total.update(outcomes)
+    if failures:
+        sys.exit("\n".join(failures))
+    print(f"{total.total()} damaged files in {time.time() - begun:.0f} s, each read or refused: {dict(total)}", flush=True)
+
+
 def points(rng: np.random.Generator, wanted: int) -> None:
     """Triples (point, subproblem on its way, tensor): none outside its range."""
     triples, seed, deepest, begun = 0, 100_000, 0, time.time()
@@ -185,11 +212,13 @@ def points(rng: np.random.Generator, wanted: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--corruptions", type=int, default=10_000)
     parser.add_argument("--triples", type=int, default=10**6)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    files(args.seed, args.files)
     points(np.random.default_rng(args.seed), args.triples)
     fuzz(np.random.default_rng(args.seed), args.corruptions)
 

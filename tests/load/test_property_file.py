@@ -147,6 +147,11 @@ TWO = """(vnnlib-version <2.0>)
 """
 
 
+def test_spaces_in_brackets_change_nothing(tmp_path):
+    spaced = TWO.replace("[1,2]", "[ 1, 2 ]").replace("[0,1]", "[0, 1]")
+    assert [str(c) for c in _read(tmp_path, spaced)[0][1].violation] == [str(c) for c in _read(tmp_path, TWO)[0][1].violation]
+
+
 def test_version_two(tmp_path):
     cases = _read(tmp_path, TWO)
     assert all(_violated(cases, (0, 0), y) == (y[0] <= y[1] or y[0] >= 3) for y in EVERY)
