@@ -33,11 +33,14 @@ from bvverify.search import proof
 if TYPE_CHECKING:
     from bvverify.search.search import Outcome as SearchOutcome
     from bvverify.search.search import Search
+    from bvverify.solve import Solver
 
 Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
 _LEAF_SECONDS = 5.0
+_PACKAGES = {"z3": ("z3-solver",), "bitwuzla": ("z3-solver", "bitwuzla"), "both": ("z3-solver", "bitwuzla")}
+"""What each solver's answer rests on: the questions are written with Z3's terms."""
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
 
@@ -45,13 +48,14 @@ STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solv
 class Options:
     """How to go about a question; none of it can change a verdict, only whether there is one.
 
-    ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits the solver's process. ``stages`` restricts
-    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone. ``dump`` is a
+    ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits each solver's process. ``stages`` restricts
+    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone, ``solver`` says to which. ``dump`` is a
     file that receives the solver's question as SMT-LIB 2. ``check`` False leaves the kernel out, which the result records;
     ``most_nodes`` ends the search early; ``threads`` is for one search (batches have one each).
     """
 
     engine: Literal["auto", "smt"] = "auto"
+    solver: Solver = "z3"
     timeout: float | None = None
     memory_mb: int = 4096
     seed: int = 0
@@ -294,7 +298,7 @@ def _leaf_solver(state: State) -> Callable[[int, Bounds, Box], Literal["unsat"] 
         left = state.remaining()
         limit = _LEAF_SECONDS if left is None else max(min(_LEAF_SECONDS, left / 4), 0.1)
         narrowed = Query(query.network, part, _only(query.property, [conjunction]))
-        answer = solve(narrowed, bounds, timeout=limit, memory_mb=options.memory_mb, seed=options.seed, part=True)
+        answer = solve(narrowed, bounds, solver=options.solver, timeout=limit, memory_mb=options.memory_mb, seed=options.seed, part=True)
         if answer.status == "sat":
             return answer.x
         return "unsat" if answer.status == "unsat" else None
@@ -347,7 +351,8 @@ def _solver(state: State) -> Outcome:
     narrowed = Query(query.network, query.box, _only(query.property, state.open), query.nominal)
     left = state.remaining()
     state.progress("solver", "one bit-vector query")
-    answer = solve(narrowed, known, timeout=left, memory_mb=options.memory_mb, seed=options.seed, dump=options.dump)
+    answer = solve(narrowed, known, solver=options.solver, timeout=left, memory_mb=options.memory_mb, seed=options.seed, dump=options.dump)
+    state.detail = answer.solver
     match answer.status:
         case "unsat":
             state.trees |= {i: proof.solver_leaf() for i in state.open}
@@ -399,7 +404,7 @@ def _result(
         _digest(query),
         query.property.text,
         witness,
-        {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "z3-solver", "torch")},
+        {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "torch", *_PACKAGES[state.options.solver])},
         () if certificate is None else (certificate,),
         checked,
         0 if state.searching is None else state.searching.nodes,

@@ -22,6 +22,7 @@ def command(
     ] = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     engine: o.EngineOption = o.Engine.AUTO,
+    solver: o.SolverOption = o.Solver.Z3,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
     certificates: Annotated[
@@ -52,6 +53,6 @@ def command(
     """
     from bvverify.cli import batch_run
 
-    settings = o.build(engine, timeout, memory, seed, check=not no_check)
+    settings = o.build(engine, timeout, memory, seed, check=not no_check, solver=solver)
     wanted = o.whose(semantics, accumulator)
     return batch_run.run(instances, output, jobs, wanted, settings, certificates=certificates, allow_pickle=allow_pickle)

@@ -29,6 +29,14 @@ class Engine(StrEnum):
     SMT = "smt"
 
 
+class Solver(StrEnum):
+    """The bit-vector solver."""
+
+    Z3 = "z3"
+    BITWUZLA = "bitwuzla"
+    BOTH = "both"
+
+
 def _permit_pickle(allowed: bool) -> bool:
     """What the option says holds for every file that the command opens, wherever it does."""
     from bvverify.load.load import PICKLE_ALLOWED
@@ -57,8 +65,11 @@ AllowPickle = Annotated[
     typer.Option("--allow-pickle", callback=_permit_pickle, help="Open PyTorch files, which can run any code; of ones you trust."),
 ]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="auto: all stages; smt: the bit-vector solver alone.")]
+SolverOption = Annotated[
+    Solver, typer.Option("--solver", help="Of bit-vectors: both ask the two side by side, and have to agree (bitwuzla is an extra).")
+]
 Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]
-Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for the solver's process.")]
+Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for each solver's process.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random search; the same seed gives the same answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Dump = Annotated[Path | None, typer.Option("--dump-smt2", metavar="FILE", help="Write the solver's query as SMT-LIB 2.")]
@@ -89,10 +100,13 @@ def build(
     check: bool = True,
     nodes: int | None = None,
     threads: int = 1,
+    solver: Solver = Solver.Z3,
 ) -> Options:
     """The options of the pipeline; ``UsageError`` for a limit that limits nothing or everything."""
+    from bvverify.solve import require
     from bvverify.verify import Options
 
+    require(solver.value)
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
         raise UsageError(f"--timeout {timeout:g}: a limit is a positive number of seconds")
     if memory < 64:
@@ -102,5 +116,13 @@ def build(
     if nodes is not None and nodes < 0:
         raise UsageError(f"--nodes {nodes}: a number of nodes is not negative")
     return Options(
-        engine=engine.value, timeout=timeout, memory_mb=memory, seed=seed, dump=dump, check=check, most_nodes=nodes, threads=threads
+        engine=engine.value,
+        solver=solver.value,
+        timeout=timeout,
+        memory_mb=memory,
+        seed=seed,
+        dump=dump,
+        check=check,
+        most_nodes=nodes,
+        threads=threads,
     )

@@ -17,6 +17,7 @@ def command(
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     allow_pickle: o.AllowPickle = False,
     engine: o.EngineOption = o.Engine.AUTO,
+    solver: o.SolverOption = o.Solver.Z3,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
@@ -43,4 +44,4 @@ def command(
 
     return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, o.whose(semantics, accumulator)),
                          engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
-                         nodes=nodes)  # fmt: skip
+                         nodes=nodes, solver=solver)  # fmt: skip
