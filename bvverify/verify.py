@@ -1,8 +1,8 @@
 """The pipeline, as a list of stages: clean input, interval, linear, root, attack, search, solver.
 
 Each stage is a function of the state; it decides, narrows what is open, or passes. *Falsified* goes through ``run.replay`` and nothing
-else. *Verified* leaves a certificate that the kernel (``bvverify.certify``) has accepted; a contradiction between any two of
-them raises ``InternalError``.
+else. *Verified* leaves a certificate that the kernel (``bvverify.certify``) has accepted, and where a solver closed a leaf, a proof that
+a checker has (``bvverify.proofs``); a contradiction between any two of them raises ``InternalError``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
 
 _LEAF_SECONDS = 5.0
+_PROOF_SECONDS = 120.0
+"""For the proofs of all leaves that a solver closed."""
 _PACKAGES = {"z3": ("z3-solver",), "bitwuzla": ("z3-solver", "bitwuzla"), "both": ("z3-solver", "bitwuzla")}
 """What each solver's answer rests on: the questions are written with Z3's terms."""
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
@@ -50,7 +52,8 @@ class Options:
 
     ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits each solver's process. ``stages`` restricts
     the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone, ``solver`` says to which. ``dump`` is a
-    file that receives the solver's question as SMT-LIB 2. ``check`` False leaves the kernel out, which the result records;
+    file that receives the solver's question as SMT-LIB 2. ``check`` False leaves the kernel and proofs out, which the result records;
+    ``trust_solver`` takes a solver's word for a leaf without a proof, and so does ``engine`` "smt" where none can be made;
     ``most_nodes`` ends the search early; ``threads`` is for one search (batches have one each).
     """
 
@@ -63,6 +66,7 @@ class Options:
     dump: Path | None = None
     runtimes: bool = True
     check: bool = True
+    trust_solver: bool = False
     most_nodes: int | None = None
     threads: int = 1
 
@@ -192,6 +196,10 @@ def _run(query: Query, options: Options, progress: Progress | None, names: Seque
         if outcome == "verified":
             made = proof.certificate(query, state.tightenings, [state.trees[i] for i in range(len(query.property.violation))])
             checked = _checked(state, made) if options.check else None
+            if checked is not None and not checked.complete and not options.trust_solver:
+                made, checked = _proved(state, made, checked)
+                if not checked.complete and options.engine != "smt":
+                    return _result(state, Verdict.UNKNOWN, name, state.reason, started)
             return _result(state, Verdict.VERIFIED, name, _PROVED_BY[name], started, certificate=made, checked=checked)
     reason = state.reason or "no stage decided"
     return _result(state, Verdict.UNKNOWN, state.reports[-1].stage if state.reports else "none", reason, started)
@@ -321,6 +329,22 @@ def _checked(state: State, made: Certificate) -> CheckReport:
     return report
 
 
+def _proved(state: State, made: Certificate, report: CheckReport) -> tuple[Certificate, CheckReport]:
+    """Proofs of the leaves that a solver closed; where one is lacking, ``state`` says so."""
+    from bvverify.proofs import leaves
+
+    state.progress("proofs", f"{report.solver_leaves} leaves that a solver closed")
+    begun = time.monotonic()
+    deadline = min(begun + _PROOF_SECONDS, state.deadline or np.inf)
+    made, found = leaves.prove(made, state.query, deadline, state.options.memory_mb)
+    state.reports.append(StageReport("proofs", time.monotonic() - begun, None, str(found)))
+    if found.left:
+        state.ran_out, state.left = "solver", None
+        state.open = sorted({conjunction for _, conjunction, _ in found.left})
+        state.reason = f"{found}; --trust-solver takes the solver's word"
+    return made, found.added_to(report)
+
+
 def _attack(state: State) -> Outcome:
     from bvverify.attack import gradient, local
 
@@ -407,6 +431,7 @@ def _result(
         {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "torch", *_PACKAGES[state.options.solver])},
         () if certificate is None else (certificate,),
         checked,
+        state.options.trust_solver,
         0 if state.searching is None else state.searching.nodes,
         _open(state) if verdict is Verdict.UNKNOWN else None,
     )

@@ -165,8 +165,7 @@ def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Seq
     if made.answer is Answer.EQUAL:
         if made.checked is not None:
             c = made.checked
-            unchecked = f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else ""
-            what = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims{unchecked}"
+            what = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims{report.about_solver(c)}"
             lines.append(_line("checked", f"by the kernel, in exact integers: {what}"))
         lines += [_line("saved", str(file)) for file in saved]
         if wanted and not saved:

@@ -32,12 +32,15 @@ def decide(
     check: bool = True,
     nodes: int | None = None,
     solver: options.Solver = options.Solver.Z3,
+    trust_solver: bool = False,
 ) -> int:
     """Decide the question that ``ask`` reads, print the result, and return the exit code."""
     report.check_witness_path(witness_file)
     check_writable(dump)
     check_writable(certificate)
-    settings = options.build(engine, timeout, memory, seed, dump, check=check, nodes=nodes, threads=cores(), solver=solver)
+    settings = options.build(
+        engine, timeout, memory, seed, dump, check=check, nodes=nodes, threads=cores(), solver=solver, trust_solver=trust_solver
+    )
     question = ask()
     with ProgressLine() as progress:
         result = _attack(question, settings, progress) if attack else verify.decide_all(question.queries, settings, progress)

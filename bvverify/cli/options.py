@@ -79,7 +79,10 @@ SaveWitness = Annotated[
 SaveCertificate = Annotated[
     Path | None, typer.Option("--certificate", metavar="FILE", help="Of verified: save the certificate, for bvverify check.")
 ]
-NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not let the kernel check what is verified; the result says so.")]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Let neither the kernel nor proofs check what is verified; the result says so.")]
+TrustSolver = Annotated[
+    bool, typer.Option("--trust-solver", help="Take the solver's word for a part that it closed, without a proof; the result says so.")
+]
 Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="End the search after about N nodes [default: no limit].")]
 
 
@@ -101,6 +104,7 @@ def build(
     nodes: int | None = None,
     threads: int = 1,
     solver: Solver = Solver.Z3,
+    trust_solver: bool = False,
 ) -> Options:
     """The options of the pipeline; ``UsageError`` for a limit that limits nothing or everything."""
     from bvverify.solve import require
@@ -123,6 +127,7 @@ def build(
         seed=seed,
         dump=dump,
         check=check,
+        trust_solver=trust_solver,
         most_nodes=nodes,
         threads=threads,
     )

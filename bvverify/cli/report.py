@@ -17,7 +17,7 @@ from bvverify.model import saturating_pairs
 from bvverify.model.certificate import Certificate
 from bvverify.model.network import Network
 from bvverify.model.query import Property, Query
-from bvverify.model.result import Result, Verdict, Witness
+from bvverify.model.result import CheckReport, Result, Verdict, Witness
 from bvverify.model.types import AnyArray, Int64Array
 from bvverify.run.interpreter import declared_output
 from bvverify.run.replay import no_runtime
@@ -96,8 +96,13 @@ def _about_check(result: Result) -> str:
         return "no: the kernel was not asked (--no-check)"
     c = result.checked
     leaves = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims"
-    unchecked = f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else ""
-    return f"by the kernel, in exact integers: {leaves}{unchecked}"
+    return f"by the kernel, in exact integers: {leaves}{about_solver(c)}"
+
+
+def about_solver(c: CheckReport) -> str:
+    """What became of the leaves that a solver closed; nothing where there are none."""
+    proved = f"; {c.proved_leaves} leaves by a proof in clauses" if c.proved_leaves else ""
+    return proved + (f"; {c.solver_leaves} leaves rest on the solver's word" if c.solver_leaves else "")
 
 
 def checked_object(result: Result) -> dict[str, int] | None:
@@ -195,6 +200,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
             for s in result.stages
         ],
         "checked": checked_object(result),
+        "trust_solver": result.trust_solver,
         "nodes": result.nodes,
         "open": open_object(result),
         "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),

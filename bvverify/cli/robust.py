@@ -24,6 +24,7 @@ def command(
     witness: o.SaveWitness = None,
     certificate: o.SaveCertificate = None,
     no_check: o.NoCheck = False,
+    trust_solver: o.TrustSolver = False,
     nodes: o.Nodes = None,
     dump_smt2: o.Dump = None,
     json: o.Json = False,
@@ -44,4 +45,4 @@ def command(
 
     return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, o.whose(semantics, accumulator)),
                          engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
-                         nodes=nodes, solver=solver)  # fmt: skip
+                         nodes=nodes, solver=solver, trust_solver=trust_solver)  # fmt: skip

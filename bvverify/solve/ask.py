@@ -17,7 +17,7 @@ from bvverify.bounds.interval import Bounds
 from bvverify.errors import InternalError, UsageError
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
-from bvverify.solve.process import Child, Ended
+from bvverify.process import Child, Ended
 
 Solver = Literal["z3", "bitwuzla", "both"]
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvverify.solve.process import end_with_parent, limit_memory
+from bvverify.process import end_with_parent, limit_memory
 
 if TYPE_CHECKING:
     from bvverify.encode.network import Encoding

@@ -14,9 +14,9 @@ from bvverify import examples, verify
 from bvverify.bounds import interval
 from bvverify.cli.question import ask_robust
 from bvverify.errors import InternalError, UsageError
+from bvverify.process import Ended
 from bvverify.run import replay
 from bvverify.solve import ask, solve
-from bvverify.solve.process import Ended
 
 BOTH = ("z3", "bitwuzla")
 
