@@ -8,7 +8,7 @@ of its range, and nothing is said of the differences inside a max pooling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -31,14 +31,14 @@ SCHEME = "bvverify clauses 1"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """The clauses, and the input's elements (flat) in their variables."""
+    """The clauses, and every tensor as words in their variables (object arrays)."""
 
     gates: Gates
-    inputs: tuple[Word, ...]
+    tensors: list[AnyArray]
 
-    def input(self, true: set[int]) -> Int64Array:
-        """The input (flat) of an assignment, given by its true variables."""
-        return np.array([x.base + sum(((abs(b) in true) == (b > 0)) << i for i, b in enumerate(x.bits)) for x in self.inputs], np.int64)
+    def tensor(self, index: int, true: Collection[int]) -> Int64Array:
+        """A tensor's values under an assignment, given by its true variables."""
+        return _each(lambda _, x: x.value(true), self.gates, self.tensors[index]).astype(np.int64)
 
 
 def question(network: Network, ranges: Ranges, conjunction: Conjunction) -> Question:
@@ -55,7 +55,7 @@ def question(network: Network, ranges: Ranges, conjunction: Conjunction) -> Ques
     x, y = list(tensors[0].flat), list(tensors[network.output.tensor].flat)
     for row in conjunction:
         gates.require(-words.at_least(gates, _row(gates, row, x, y), row.bound + 1))
-    return Question(gates, tuple(x))
+    return Question(gates, tensors)
 
 
 Accumulators = tuple[Int64Array, Int64Array] | None

@@ -137,7 +137,7 @@ def _prove(leaf: Leaf, query: Query, deadline: float | None, memory_mb: int) -> 
         return str(error)
     found = drat.prove(asked.gates, _left(deadline), memory_mb)
     if found.satisfied is not None:
-        x = asked.input(set(found.satisfied)).reshape(query.box.lo.shape)
+        x = asked.tensor(0, found.satisfied)
         if query.box.contains(x) and replay.violates(query, x[None])[0]:
             raise InternalError(f"a solver closed node {leaf.node}, in which an input violates the property: please report this")
         return "its clauses, which say less than the solver knew, can be satisfied"

@@ -6,7 +6,7 @@ as long as each value lies in its word's range. So an input that the clauses for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -28,6 +28,10 @@ class Word:
     def constant(self) -> bool:
         """Whether there is one value only."""
         return self.lo == self.hi
+
+    def value(self, true: Collection[int]) -> int:
+        """The integer under an assignment, given by its true variables."""
+        return self.base + sum(((abs(bit) in true) == (bit > 0)) << i for i, bit in enumerate(self.bits))
 
     def plus(self, offset: int) -> Word:
         """The word and a constant."""
