@@ -119,7 +119,7 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
     with ProgressLine() as progress:
         made = _every_box(asked, settings, progress)
     saved = [] if certificate_file is None else report.save_certificates(certificate_file, made.certificates)
-    described = _object(asked, made, settings.seed) | {"certificate": [str(f) for f in saved] or None}
+    described = _object(asked, made, settings) | {"certificate": [str(f) for f in saved] or None}
     if made.witnesses is not None and witness_file is not None:
         if witness_file.suffix == ".json":
             write(witness_file, json.dumps(described) + "\n")
@@ -247,13 +247,14 @@ def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: flo
     }
 
 
-def _object(asked: Asked, made: Comparison, seed: int) -> dict[str, Any]:
+def _object(asked: Asked, made: Comparison, settings: verify.Options) -> dict[str, Any]:
     return _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting) | {
         "begins": [{"tensor": b.name, "candidates": b.candidates, "elements": b.elements} for b in made.begins],
         "stages": [{"stage": s.stage, "seconds": round(s.seconds, 6), "detail": s.detail} for s in made.stages],
         "checked": None if made.checked is None else asdict(made.checked),
         "witness": None if made.witnesses is None else witness_object(asked, made.witnesses),
-        "seed": seed,
+        "seed": settings.seed,
+        "trust_solver": settings.trust_solver,
     }
 
 
