@@ -339,7 +339,7 @@ def _proved(state: State, made: Certificate, report: CheckReport) -> tuple[Certi
     made, found = leaves.prove(made, state.query, deadline, state.options.memory_mb)
     state.reports.append(StageReport("proofs", time.monotonic() - begun, None, str(found)))
     if found.left:
-        state.ran_out, state.left = "solver", None
+        state.ran_out, state.left = "proof", None
         state.open = sorted({conjunction for _, conjunction, _ in found.left})
         state.reason = f"{found}; --trust-solver takes the solver's word"
     return made, found.added_to(report)

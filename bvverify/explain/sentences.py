@@ -24,6 +24,7 @@ _RAN_OUT = {
     "time": "The time limit ran out",
     "nodes": "The limit of nodes ran out",
     "solver": "The bit-vector solver gave up",
+    "proof": "Nothing proves what a solver closed",
     "stages": "All stages that were asked for ended",
 }
 
@@ -89,6 +90,8 @@ def advice(saved: Saved) -> list[str]:
             lines.append("A larger --nodes, or none at all.")
         case "solver":
             lines.append("A longer --timeout and more --memory for the solver.")
+        case "proof":
+            lines.append("The extra bvverify[proofs] where it is missing, more --memory; or --trust-solver takes the solver's word.")
         case _:
             lines.append("All stages, and a longer --timeout.")
     if o is not None and o.bound is not None and o.bound <= -10:

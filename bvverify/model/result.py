@@ -67,8 +67,9 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What *unknown* leaves: ``violations`` of ``total`` not excluded, and what ran out: "time", "nodes", "solver" or "stages".
+    """What *unknown* leaves: ``violations`` of ``total`` not excluded, and what ran out or was missing.
 
+    That is "time", "nodes", "solver", "proof" (of what a solver closed) or "stages".
     Where a search had begun: its open ``subproblems``, and the worst of their bounds, in output steps of the violation's rows (above 0
     would close them).
     """

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import random_networks
+import units
 
 from bvverify import verify
 from bvverify.certify import kernel
@@ -17,6 +18,7 @@ from bvverify.model.certificate import Forest, Kind, LeafProof, Multipliers
 from bvverify.model.result import Verdict
 from bvverify.proofs import drat, leaves
 from bvverify.proofs.gates import Gates
+from bvverify.run import interpreter
 from bvverify.search import proof
 from bvverify.search.root import Root, tighten
 
@@ -63,6 +65,24 @@ def test_every_leaf_gets_a_proof_that_is_accepted_without_the_solver(proved):
     assert (report.proved, report.left) == (len(certificate.leaf_proofs), ())
     assert report.proved == int((certificate.forest.kind == Kind.SOLVER).sum())
     assert report.checker.startswith("dratify ")
+
+
+def test_every_input_is_inside_the_ranges_of_its_leaf_which_keep_the_claims(proved):
+    query, certificate = proved
+    x = random_networks.points(query.box)
+    tensors = interpreter.trace(query.network, x)
+    acc = units.accumulators(query.network, tensors)
+    members = np.zeros((len(query.property.violation), len(x)), int)
+    for leaf in leaves.leaves(certificate, query):
+        ends = [(leaf.ranges.acc[op], values) for op, values in acc.items() if op in leaf.ranges.acc]
+        inside = np.all([((lo <= values) & (values <= hi)).all(axis=1) for (lo, hi), values in ends], axis=0)
+        members[leaf.conjunction] += inside
+        for lo, hi, tensor in zip(leaf.ranges.lo, leaf.ranges.hi, tensors, strict=True):
+            assert ((lo <= tensor) & (tensor <= hi))[inside].all()
+        for t in certificate.tightenings:
+            lo, hi = (side[0, t.unit] for side in leaf.ranges.acc[t.op])
+            assert (np.where(t.upper, hi <= t.claim, lo >= t.claim)).all()
+    assert (members == 1).all()
 
 
 def test_the_file_keeps_the_proofs(proved, tmp_path):
@@ -239,7 +259,7 @@ def test_without_a_proof_it_is_unknown_and_the_reason_says_how_to_go_on(monkeypa
     _, result = _solver_alone(monkeypatch)
     assert result.verdict is Verdict.UNKNOWN
     assert "python-sat is not installed (pip install 'bvverify[proofs]'); --trust-solver takes the solver's word" in result.reason
-    assert result.open.ran_out == "solver"
+    assert result.open.ran_out == "proof"
     assert result.open.violations > 0
 
 
