@@ -1,8 +1,9 @@
 """The pipeline, as a list of stages: clean input, interval, linear, root, attack, search, solver.
 
 Each stage is a function of the state; it decides, narrows what is open, or passes. *Falsified* goes through ``run.replay`` and nothing
-else. *Verified* leaves a certificate that the kernel (``bvverify.certify``) has accepted; a contradiction between any two of
-them raises ``InternalError``. Ctrl-C ends a question with what is known of it (``Interrupted``).
+else. *Verified* leaves a certificate that the kernel (``bvverify.certify``) has accepted, and where a solver closed a leaf, a proof that
+a checker has (``bvverify.proofs``); a contradiction between any two of them raises ``InternalError``. Ctrl-C ends a question with what is
+known of it (``Interrupted``).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from bvverify.search.memory import Memory
 if TYPE_CHECKING:
     from bvverify.search.search import Outcome as SearchOutcome
     from bvverify.search.search import Search
+    from bvverify.solve import Solver
 
 Progress = Callable[[str, str], None]
 """Called with a stage and one short line about it, as often as there is news."""
@@ -42,6 +44,10 @@ Engine = Literal[
     "auto", "smt", "ilp:exact", "ilp:aaai24", "ilp:qvip", "ilp:exact:as-written", "ilp:aaai24:as-written", "ilp:qvip:as-written"
 ]
 _LEAF_SECONDS = 5.0
+_PROOF_SECONDS = 120.0
+"""For the proofs of all leaves that a solver closed."""
+_PACKAGES = {"z3": ("z3-solver",), "bitwuzla": ("z3-solver", "bitwuzla"), "both": ("z3-solver", "bitwuzla")}
+"""What each solver's answer rests on: the questions are written with Z3's terms."""
 STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
 
 
@@ -49,14 +55,16 @@ STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solv
 class Options:
     """How to go about a question; none of it can change a verdict, only whether there is one.
 
-    ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits the solver's process. ``stages`` restricts
-    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone, "ilp:..." to an ILP reading, whose
-    answer can falsify (its input replays) and never verify. ``dump`` is a
-    file that receives the solver's question as SMT-LIB 2. ``check`` False leaves the kernel out, which the result records;
+    ``timeout`` is in seconds for the whole question (None: no limit), ``memory_mb`` limits each solver's process. ``stages`` restricts
+    the pipeline (None: all of them); ``engine`` "smt" sends the whole question to the solver alone, ``solver`` says to which; "ilp:..."
+    to an ILP reading, whose answer can falsify (its input replays) and never verify. ``dump`` is a file that receives the solver's
+    question as SMT-LIB 2. ``check`` False leaves the kernel and proofs out, which the result records;
+    ``trust_solver`` takes a solver's word for a leaf without a proof, and so does ``engine`` "smt" where none can be made;
     ``most_nodes`` ends the search early; ``threads`` is for one search (batches have one each).
     """
 
     engine: Engine = "auto"
+    solver: Solver = "z3"
     timeout: float | None = None
     memory_mb: int = 4096
     seed: int = 0
@@ -64,6 +72,7 @@ class Options:
     dump: Path | None = None
     runtimes: bool = True
     check: bool = True
+    trust_solver: bool = False
     most_nodes: int | None = None
     threads: int = 1
 
@@ -236,6 +245,10 @@ def _through(state: State, names: Sequence[str], started: float) -> Result:
         if outcome == "verified":
             made = proof.certificate(query, state.tightenings, [state.trees[i] for i in range(len(query.property.violation))])
             checked = _checked(state, made) if options.check else None
+            if checked is not None and not checked.complete and not options.trust_solver:
+                made, checked = _proved(state, made, checked)
+                if not checked.complete and options.engine != "smt":
+                    return _result(state, Verdict.UNKNOWN, name, state.reason, started)
             return _result(state, Verdict.VERIFIED, name, _PROVED_BY[name], started, certificate=made, checked=checked)
     reason = state.reason or "no stage decided"
     return _result(state, Verdict.UNKNOWN, state.reports[-1].stage if state.reports else "none", reason, started)
@@ -376,7 +389,7 @@ def _leaf_solver(state: State) -> Callable[[int, Bounds, Box], Literal["unsat"] 
         left = state.remaining()
         limit = _LEAF_SECONDS if left is None else max(min(_LEAF_SECONDS, left / 4), 0.1)
         narrowed = Query(query.network, part, _only(query.property, [conjunction]))
-        answer = solve(narrowed, bounds, timeout=limit, memory_mb=options.memory_mb, seed=options.seed, part=True)
+        answer = solve(narrowed, bounds, solver=options.solver, timeout=limit, memory_mb=options.memory_mb, seed=options.seed, part=True)
         if answer.status == "sat":
             return answer.x
         return "unsat" if answer.status == "unsat" else None
@@ -397,6 +410,22 @@ def _checked(state: State, made: Certificate) -> CheckReport:
     detail = f"{report.claims} claims, {report.interval_leaves + report.bound_leaves} leaves checked, {report.solver_leaves} not"
     state.reports.append(StageReport("check", time.monotonic() - begun, None, detail))
     return report
+
+
+def _proved(state: State, made: Certificate, report: CheckReport) -> tuple[Certificate, CheckReport]:
+    """Proofs of the leaves that a solver closed; where one is lacking, ``state`` says so."""
+    from bvverify.proofs import leaves
+
+    state.progress("proofs", f"{report.solver_leaves} leaves that a solver closed")
+    begun = time.monotonic()
+    deadline = min(begun + _PROOF_SECONDS, state.deadline or np.inf)
+    made, found = leaves.prove(made, state.query, deadline, state.options.memory_mb)
+    state.reports.append(StageReport("proofs", time.monotonic() - begun, None, str(found)))
+    if found.left:
+        state.ran_out, state.left = "proof", None
+        state.open = sorted({conjunction for _, conjunction, _ in found.left})
+        state.reason = f"{found}; --trust-solver takes the solver's word"
+    return made, found.added_to(report)
 
 
 def _attack(state: State) -> Outcome:
@@ -429,7 +458,8 @@ def _solver(state: State) -> Outcome:
     narrowed = Query(query.network, query.box, _only(query.property, state.open), query.nominal)
     left = state.remaining()
     state.progress("solver", "one bit-vector query")
-    answer = solve(narrowed, known, timeout=left, memory_mb=options.memory_mb, seed=options.seed, dump=options.dump)
+    answer = solve(narrowed, known, solver=options.solver, timeout=left, memory_mb=options.memory_mb, seed=options.seed, dump=options.dump)
+    state.detail = answer.solver
     match answer.status:
         case "unsat":
             state.trees |= {i: proof.solver_leaf() for i in state.open}
@@ -496,9 +526,10 @@ def _result(
         _digest(query),
         query.property.text,
         witness,
-        {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "z3-solver", "torch")},
+        {"bvverify": __version__} | {name: metadata.version(name) for name in ("numpy", "torch", *_PACKAGES[state.options.solver])},
         () if certificate is None else (certificate,),
         checked,
+        state.options.trust_solver,
         0 if state.searching is None else state.searching.nodes,
         _open(state) if verdict is Verdict.UNKNOWN else None,
     )

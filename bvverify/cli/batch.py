@@ -22,12 +22,14 @@ def command(
     ] = None,
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     engine: o.EngineOption = o.Engine.AUTO,
+    solver: o.SolverOption = o.Solver.Z3,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
     certificates: Annotated[
         Path | None, typer.Option("--certificates", metavar="DIR", help="A folder for the certificates of verified rows.")
     ] = None,
     no_check: o.NoCheck = False,
+    trust_solver: o.TrustSolver = False,
     allow_pickle: o.AllowPickle = False,
 ) -> int:
     """Decide the rows of a CSV on all cores.
@@ -57,6 +59,6 @@ def command(
     """
     from bvverify.cli import batch_run
 
-    settings = o.build(engine, timeout, memory, seed, check=not no_check)
+    settings = o.build(engine, timeout, memory, seed, check=not no_check, solver=solver, trust_solver=trust_solver)
     wanted = o.whose(semantics, accumulator)
     return batch_run.run(instances, output, jobs, wanted, settings, certificates=certificates, allow_pickle=allow_pickle)

@@ -1,10 +1,10 @@
-"""``bvverify check``: a certificate, by the trusted kernel alone."""
+"""``bvverify check``: a certificate, by the trusted kernel, and the proofs of what a solver closed by a checker of proofs."""
 
 from __future__ import annotations
 
 import json as json_module
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bvverify.model.network import Network
     from bvverify.model.query import Conjunction, Query
     from bvverify.model.result import CheckReport
+    from bvverify.proofs.leaves import LeafReport
 
 NAME = "check"
-REJECTED = 6
-ANOTHER_QUESTION = 2
+REJECTED, UNCHECKED, ANOTHER_QUESTION = 6, 5, 2
 
 
 def command(
@@ -36,19 +36,23 @@ def command(
     epsilon: o.Epsilon = None,
     clip: o.Clip = None,
     label: o.Label = None,
+    trust_solver: o.TrustSolver = False,
+    memory: o.Memory = 4096,
     allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
     """Check a certificate in exact integers.
 
     Reads the certificate and the model, and shows that no input of the certificate's box meets its violation: by a
-    small kernel that uses NumPy and the exact interpreter and knows nothing of the search that made it. What has been
-    shown is printed; with --property, or --input and --radius, the certificate has to be about exactly that question.
+    small kernel that uses NumPy and the exact interpreter and knows nothing of the search that made it. Parts that a
+    solver closed are checked by their proofs, without a solver; one that has none, or that cannot be checked here, leaves
+    the whole unchecked, unless --trust-solver. What has been shown is printed; with --property, or --input and --radius,
+    the certificate has to be about exactly that question.
 
     Example: bvverify check proof.bvcert --model model.onnx --input test.npz::7 --radius 2
 
-    Exit codes: 0 accepted, 6 rejected: its proof does not hold, 2 rejected: it is about another question, or an unreadable
-    or unsupported input, 1 usage.
+    Exit codes: 0 accepted, 5 parts unchecked, 6 rejected: its proof does not hold, 2 rejected: it is about another
+    question, or an unreadable or unsupported input, 1 usage.
     """
     from bvverify.certify import kernel
     from bvverify.cli.output import SCHEMA_VERSION, emit
@@ -58,27 +62,51 @@ def command(
     read = certificate_file.read(certificate)
     network = _network(_model(certificate, read, model), read, named=property_file is not None or source is not None)
     queries = _queries(read, network, property_file, source, radius, epsilon, label, clip)
-    begun, report, reason = time.monotonic(), None, ""
+    begun, found, reason = time.monotonic(), None, ""
     differences = [read.statement.differs(Statement.of(query)) for query in queries]
     asked = [query for query, difference in zip(queries, differences, strict=True) if not difference]
     if not asked:
         reason = f"it is about {differences[0]}" if differences else "there is no box to ask about"
     for query in asked:
         try:
-            report = kernel.check(read, query)
+            found = _checked(read, query, memory)
             break
         except kernel.Rejected as rejected:
             reason = str(rejected)
-    seconds = time.monotonic() - begun
+    outcome = Outcome(found, reason, trust_solver, time.monotonic() - begun, bool(asked))
     if json:
-        emit(json_module.dumps({"schema_version": SCHEMA_VERSION, "command": NAME} | _object(read, network, report, reason, seconds)))
-    elif report is None:
-        emit(f"rejected\n  because    {reason}")
+        emit(json_module.dumps({"schema_version": SCHEMA_VERSION, "command": NAME} | _object(read, network, outcome)))
     else:
-        emit("\n".join(_lines(read, network, report, seconds)))
-    if report is None:
-        return REJECTED if asked else ANOTHER_QUESTION
-    return 0
+        emit("\n".join(_lines(read, network, outcome)))
+    return outcome.code
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the kernel and the checker of proofs said; ``found`` None: rejected, and ``reason`` says why."""
+
+    found: tuple[CheckReport, LeafReport] | None
+    reason: str
+    trust_solver: bool
+    seconds: float
+    asked: bool
+    """Whether the certificate is about what was asked at all."""
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.found is None:
+            return REJECTED if self.asked else ANOTHER_QUESTION
+        return 0 if self.found[0].complete or self.trust_solver else UNCHECKED
+
+
+def _checked(certificate: Certificate, query: Query, memory_mb: int) -> tuple[CheckReport, LeafReport]:
+    from bvverify.certify import kernel
+    from bvverify.proofs import leaves
+
+    report = kernel.check(certificate, query)
+    found = leaves.check(certificate, query, memory_mb=memory_mb) if not report.complete else leaves.LeafReport(0, (), "")
+    return found.added_to(report), found
 
 
 def _model(file: Path, certificate: Certificate, given: Path | None) -> Path:
@@ -179,34 +207,57 @@ def _same(stated: tuple[Conjunction, ...], known: tuple[Conjunction, ...]) -> bo
     )
 
 
-def _lines(certificate: Certificate, network: Network, report: CheckReport, seconds: float) -> list[str]:
+def _lines(certificate: Certificate, network: Network, outcome: Outcome) -> list[str]:
+    if outcome.found is None:
+        return ["rejected", f"  because    {outcome.reason}"]
+    report, leaves = outcome.found
     closed = f"{report.interval_leaves} interval leaves, {report.bound_leaves} bound leaves"
-    lines = [
-        "accepted" if report.complete else "accepted, but for what a solver closed",
-        f"  shown      {_claim(certificate, network)}",
+    proved = [f"  proofs     {report.proved_leaves} leaves that a solver closed, by {leaves.checker}"] if report.proved_leaves else []
+    first = "accepted" if report.complete else "accepted, but for what a solver closed" if outcome.trust_solver else "unchecked"
+    unchecked = [f"  unchecked  node {node}, which a solver closed: {why}" for node, _, why in leaves.left]
+    if unchecked:
+        unchecked.append(
+            "  trusted    the solver's word for these (--trust-solver)"
+            if outcome.trust_solver
+            else "  because    nothing shows what a solver said of these; --trust-solver takes its word"
+        )
+    return [
+        first,
+        f"  {'shown' if outcome.code == 0 else 'claimed':<10} {_claim(certificate, network)}",
         f"  semantics  {network.semantics}",
         f"  model      {Path(network.provenance.path).name}, sha256 {network.provenance.sha256[:16]}",
-        f"  checked    {report.claims} claims, {report.splits} splits, {closed}, {seconds:.2f} s",
+        f"  checked    {report.claims} claims, {report.splits} splits, {closed}, {outcome.seconds:.2f} s",
+        *proved,
+        *unchecked,
+        f"  trusted    the kernel (bvverify.certify), the model's loader, thresholds and interpreter, NumPy{_besides(network, leaves)}",
     ]
-    if not report.complete:
-        lines.append(f"  unchecked  {report.solver_leaves} leaves that the bit-vector solver closed")
+
+
+def _besides(network: Network, leaves: LeafReport) -> str:
+    from bvverify.proofs.leaves import TRUSTED
+
     joined = ", how compare puts two readings side by side" if network.provenance.format == "joint" else ""
-    return [*lines, f"  trusted    the kernel (bvverify.certify), the model's loader, thresholds and interpreter, NumPy{joined}"]
+    return joined + (f", {TRUSTED}, {leaves.checker}" if leaves.proved else "")
 
 
-def _object(certificate: Certificate, network: Network, report: CheckReport | None, reason: str, seconds: float) -> dict[str, Any]:
-    if report is None:
-        return {"accepted": False, "reason": reason, "seconds": round(seconds, 6)}
+def _object(certificate: Certificate, network: Network, outcome: Outcome) -> dict[str, Any]:
+    if outcome.found is None:
+        return {"accepted": False, "reason": outcome.reason, "seconds": round(outcome.seconds, 6)}
+    report, leaves = outcome.found
     return {
-        "accepted": True,
+        "accepted": outcome.code == 0,
         "complete": report.complete,
-        "shown": _claim(certificate, network),
+        "shown" if outcome.code == 0 else "claimed": _claim(certificate, network),
         "semantics": network.semantics,
         "model_sha256": network.provenance.sha256,
         **asdict(report),
-        "seconds": round(seconds, 6),
+        "unchecked": [{"node": node, "conjunction": conjunction, "reason": why} for node, conjunction, why in leaves.left],
+        "proof_checker": leaves.checker or None,
+        "trust_solver": outcome.trust_solver,
+        "seconds": round(outcome.seconds, 6),
         "trusted": [
             *["bvverify.certify", "bvverify.load", "bvverify.model", "bvverify.run", "numpy"],
+            *(["bvverify.proofs", leaves.checker] if leaves.proved else []),
             *(["bvverify.compare", "bvverify.bounds"] if network.provenance.format == "joint" else []),
         ],
     }

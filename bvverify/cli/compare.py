@@ -29,12 +29,14 @@ def command(
     layer: Annotated[
         str | None, typer.Option("--layer", metavar="NAME", help="One layer alone, on every input that its type allows.")
     ] = None,
+    solver: o.SolverOption = o.Solver.Z3,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
     witness: o.SaveWitness = None,
     certificate: o.SaveCertificate = None,
     no_check: o.NoCheck = False,
+    trust_solver: o.TrustSolver = False,
     nodes: o.Nodes = None,
     allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
@@ -54,6 +56,8 @@ def command(
 
     check_writable(witness, *((".npy",) if layer is not None else (".npy", ".json")))
     check_writable(certificate)
-    settings = options.build(o.Engine.AUTO, timeout, memory, seed, check=not no_check, nodes=nodes, threads=cores())
+    settings = options.build(
+        o.Engine.AUTO, timeout, memory, seed, check=not no_check, nodes=nodes, threads=cores(), solver=solver, trust_solver=trust_solver
+    )
     asked = compare_report.ask(model, semantics, against, property_file, source, radius, epsilon, clip, layer, by_class=by_class)
     return compare_report.answer(asked, settings, as_json=json, witness_file=witness, certificate_file=certificate)

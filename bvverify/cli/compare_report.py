@@ -121,7 +121,7 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
     with ProgressLine() as progress:
         made = _every_box(asked, settings, progress)
     saved: list[Path] = []
-    described = _object(asked, made, settings.seed) | {"certificate": None}
+    described = _object(asked, made, settings) | {"certificate": None}
     wanted = certificate_file is not None
     try:
         if certificate_file is not None:
@@ -265,7 +265,7 @@ def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: flo
     }
 
 
-def _object(asked: Asked, made: Comparison, seed: int) -> dict[str, Any]:
+def _object(asked: Asked, made: Comparison, settings: verify.Options) -> dict[str, Any]:
     sizes = about_box.as_object(asked.a, asked.boxes, asked.batch)
     return (
         _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting)
@@ -275,7 +275,8 @@ def _object(asked: Asked, made: Comparison, seed: int) -> dict[str, Any]:
             "stages": [{"stage": s.stage, "seconds": round(s.seconds, 6), "detail": s.detail} for s in made.stages],
             "checked": None if made.checked is None else asdict(made.checked),
             "witness": None if made.witnesses is None else witness_object(asked, made.witnesses),
-            "seed": seed,
+            "seed": settings.seed,
+            "trust_solver": settings.trust_solver,
         }
     )
 

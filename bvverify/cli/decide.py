@@ -31,12 +31,16 @@ def decide(
     certificate: Path | None = None,
     check: bool = True,
     nodes: int | None = None,
+    solver: options.Solver = options.Solver.Z3,
+    trust_solver: bool = False,
 ) -> int:
     """Decide the question that ``ask`` reads, print the result, and return the exit code."""
     report.check_witness_path(witness_file)
     check_writable(dump)
     check_writable(certificate)
-    settings = options.build(engine, timeout, memory, seed, dump, check=check, nodes=nodes, threads=cores())
+    settings = options.build(
+        engine, timeout, memory, seed, dump, check=check, nodes=nodes, threads=cores(), solver=solver, trust_solver=trust_solver
+    )
     question = ask()
     try:
         with ProgressLine() as progress:

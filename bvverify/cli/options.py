@@ -35,6 +35,14 @@ class Engine(StrEnum):
     ILP_QVIP_AS_WRITTEN = "ilp:qvip:as-written"
 
 
+class Solver(StrEnum):
+    """The bit-vector solver."""
+
+    Z3 = "z3"
+    BITWUZLA = "bitwuzla"
+    BOTH = "both"
+
+
 def _permit_pickle(allowed: bool) -> bool:
     """What the option says holds for every file that the command opens, wherever it does."""
     from bvverify.load.load import PICKLE_ALLOWED
@@ -87,8 +95,11 @@ EngineOption = Annotated[
         help="auto: all stages; smt: the bit-vector solver alone; ilp: an ILP, which only claims (as-written: no presolve).",
     ),
 ]
+SolverOption = Annotated[
+    Solver, typer.Option("--solver", help="Of bit-vectors: both ask the two side by side, and have to agree (bitwuzla is an extra).")
+]
 Timeout = Annotated[float | None, typer.Option("--timeout", "-t", metavar="SECONDS", help="For the whole question [default: no limit].")]
-Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for the solver's process.")]
+Memory = Annotated[int, typer.Option("--memory", metavar="MB", help="Limit for each solver's process.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random search; the same seed gives the same answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Dump = Annotated[Path | None, typer.Option("--dump-smt2", metavar="FILE", help="Write the solver's query as SMT-LIB 2.")]
@@ -98,7 +109,10 @@ SaveWitness = Annotated[
 SaveCertificate = Annotated[
     Path | None, typer.Option("--certificate", metavar="FILE", help="Of verified: save the certificate, for bvverify check.")
 ]
-NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not let the kernel check what is verified; the result says so.")]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Let neither the kernel nor proofs check what is verified; the result says so.")]
+TrustSolver = Annotated[
+    bool, typer.Option("--trust-solver", help="Take the solver's word for a part that it closed, without a proof; the result says so.")
+]
 Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="End the search after about N nodes [default: no limit].")]
 
 
@@ -119,10 +133,14 @@ def build(
     check: bool = True,
     nodes: int | None = None,
     threads: int = 1,
+    solver: Solver = Solver.Z3,
+    trust_solver: bool = False,
 ) -> Options:
     """The options of the pipeline; ``UsageError`` for a limit that limits nothing or everything."""
+    from bvverify.solve import require
     from bvverify.verify import Options
 
+    require(solver.value)
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
         raise UsageError(f"--timeout {timeout:g}: a limit is a positive number of seconds")
     if memory < 64:
@@ -132,5 +150,14 @@ def build(
     if nodes is not None and nodes < 0:
         raise UsageError(f"--nodes {nodes}: a number of nodes is not negative")
     return Options(
-        engine=engine.value, timeout=timeout, memory_mb=memory, seed=seed, dump=dump, check=check, most_nodes=nodes, threads=threads
+        engine=engine.value,
+        solver=solver.value,
+        timeout=timeout,
+        memory_mb=memory,
+        seed=seed,
+        dump=dump,
+        check=check,
+        trust_solver=trust_solver,
+        most_nodes=nodes,
+        threads=threads,
     )

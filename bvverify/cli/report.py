@@ -112,9 +112,12 @@ def about_check(checked: CheckReport | None) -> list[tuple[str, str]]:
     if checked is None:
         return [("checked", "no: the kernel was not asked (--no-check)")]
     c, lines = checked, list[tuple[str, str]]()
-    if c.interval_leaves or c.bound_leaves or c.claims or not c.solver_leaves:
+    if c.interval_leaves or c.bound_leaves or c.claims or not (c.solver_leaves or c.proved_leaves):
         leaves = f"{c.interval_leaves} interval and {c.bound_leaves} bound leaves, {c.claims} claims"
         lines.append(("checked", f"by the kernel, in exact integers: {leaves}"))
+    if c.proved_leaves:
+        proved = "1 leaf" if c.proved_leaves == 1 else f"{c.proved_leaves} leaves"
+        lines.append(("proofs", f"{proved} that a solver closed, by a proof in clauses"))
     if c.solver_leaves:
         rest = "1 leaf rests" if c.solver_leaves == 1 else f"{c.solver_leaves} leaves rest"
         lines.append(("unchecked", f"{rest} on the solver's word" + ("" if lines else "; there was nothing for the kernel to check")))
@@ -242,6 +245,7 @@ def as_object(command: str, question: Question, result: Result) -> dict[str, Any
                 for s in result.stages
             ],
             "checked": checked_object(result),
+            "trust_solver": result.trust_solver,
             "nodes": result.nodes,
             "open": open_object(result),
             "witness": None if result.witness is None else witness_object(network, query_of(question, result.witness), result.witness),

@@ -25,7 +25,8 @@ from bvverify.run import interpreter, oracle, oracle_litert, oracle_torch
 from bvverify.run.oracles import ENGINES, Oracle, oracles
 
 _PACKAGES = ("numpy", "torch", "z3-solver", "onnx", "h5py", "pillow", "vnnlib", "typer", "rich")
-_SOLVERS = ("bitwuzla", "cvc5", "yices-smt2")
+_SOLVERS = ("z3-solver", "bitwuzla", "python-sat", "dratify")
+_PROGRAMS = ("cvc5", "yices-smt2", "drat-trim")
 _SECONDS = 60.0
 
 
@@ -41,7 +42,9 @@ def run(*, as_json: bool) -> int:
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "runtimes": dict(oracle.installed()),
         "oracles": [asdict(o) for o in asked],
-        "solvers": {"z3": metadata.version("z3-solver")} | _highs() | {name: where for name in _SOLVERS if (where := shutil.which(name))},
+        "solvers": {name: version for name in _SOLVERS if (version := _version(name))}
+        | _highs()
+        | {name: where for name in _PROGRAMS if (where := shutil.which(name))},
     }
     absent = [] if oracle_litert.version() else [_litert_agrees]
     checks = {name: _outcome(check) for name, check in _CHECKS.items() if check not in absent}
@@ -103,6 +106,13 @@ def _memory() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, AttributeError, OSError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

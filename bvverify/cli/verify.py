@@ -19,12 +19,14 @@ def command(
     accumulator: o.AccumulatorOption = o.Accumulator.EXACT,
     allow_pickle: o.AllowPickle = False,
     engine: o.EngineOption = o.Engine.AUTO,
+    solver: o.SolverOption = o.Solver.Z3,
     timeout: o.Timeout = None,
     memory: o.Memory = 4096,
     seed: o.Seed = 0,
     witness: o.SaveWitness = None,
     certificate: o.SaveCertificate = None,
     no_check: o.NoCheck = False,
+    trust_solver: o.TrustSolver = False,
     nodes: o.Nodes = None,
     dump_smt2: o.Dump = None,
     json: o.Json = False,
@@ -43,4 +45,4 @@ def command(
 
     return decide.decide(NAME, lambda: question.ask_property(model, property_file, o.whose(semantics, accumulator)),
                          engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
-                         nodes=nodes)  # fmt: skip
+                         nodes=nodes, solver=solver, trust_solver=trust_solver)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -52,8 +53,13 @@ def encode(query: Query, bounds: Bounds, *, part: bool = False) -> Encoding:
         made = _operation(op, [tensors[i] for i in inputs(op)], bounds.acc_lo[index], bounds.acc_hi[index], side)
         tensors.append(made)
     x, y = list(tensors[0].flat), list(tensors[network.output.tensor].flat)
-    cases = [z3.And(*(_row(row, x, y) for row in conjunction)) for conjunction in query.property.violation]
-    return Encoding(tensors, constraints, z3.Or(*cases) if cases else z3.BoolVal(False))
+    cases = [_joined(z3.And, [_row(row, x, y) for row in conjunction], True) for conjunction in query.property.violation]
+    return Encoding(tensors, constraints, _joined(z3.Or, cases, False))
+
+
+def _joined(connective: Callable[..., Any], parts: list[Any], of_none: bool) -> Any:
+    """A connective of two parts or more: SMT-LIB has none of fewer, though Z3 prints and reads them."""
+    return connective(*parts) if len(parts) > 1 else parts[0] if parts else z3.BoolVal(of_none)
 
 
 def _operation(op: Op, xs: list[AnyArray], acc_lo: Int64Array | None, acc_hi: Int64Array | None, side: Side) -> AnyArray:

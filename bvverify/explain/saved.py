@@ -216,7 +216,8 @@ def _of_command(data: _Fields) -> dict[str, Any]:
 
 
 def _check_report(data: _Fields) -> CheckReport:
-    return CheckReport(*(data.get(n, int) for n in ("claims", "splits", "interval_leaves", "bound_leaves", "solver_leaves")))
+    counts = {n: data.get(n, int) for n in ("claims", "splits", "interval_leaves", "bound_leaves", "solver_leaves")}
+    return CheckReport(**counts, proved_leaves=data.maybe("proved_leaves", int) or 0)
 
 
 def _open(data: _Fields) -> Open:

@@ -25,6 +25,7 @@ _RAN_OUT = {
     "nodes": "The limit of nodes ran out",
     "interrupt": "It was interrupted",
     "solver": "The bit-vector solver gave up",
+    "proof": "Nothing proves what a solver closed",
     "stages": "All stages that were asked for ended",
 }
 
@@ -93,6 +94,8 @@ def advice(saved: Saved) -> list[str]:
             lines.append("A larger --nodes, or none at all.")
         case "solver":
             lines.append("A longer --timeout and more --memory for the solver.")
+        case "proof":
+            lines.append("The extra bvverify[proofs] where it is missing, more --memory; or --trust-solver takes the solver's word.")
         case _:
             lines.append("All stages, and a longer --timeout.")
     if o is not None and o.bound is not None and o.bound <= -10:
@@ -132,7 +135,7 @@ def tree(saved: Saved, facts: Explanation, network: Network) -> list[str]:
     if t is None:
         if saved.checked is not None:
             c = saved.checked
-            total = c.interval_leaves + c.bound_leaves + c.solver_leaves
+            total = c.interval_leaves + c.bound_leaves + c.solver_leaves + c.proved_leaves
             return [f"{c.splits} splits and {total} leaves; saved with --certificate, its shape could be shown."]
         return [f"The search bounded {saved.nodes} subproblems."] if saved.nodes else ["No subproblem was needed: nothing was split."]
     leaves = ", ".join(f"{count} closed by {'the solver' if kind == 'solver' else kind + 's'}" for kind, count in t.leaves)
@@ -160,6 +163,11 @@ def trust(saved: Saved, network: Network) -> list[str]:
             again = " and ".join(f"bvverify check {name}" for name in saved.certificates)
             lines.append(
                 f"So says the file; {again} does it again." if again else "So says the file; with --certificate it could be done again."
+            )
+        if c is not None and c.proved_leaves:
+            lines.append(
+                f"Checked besides: {c.proved_leaves} leaves that a solver closed, by proofs in clauses; trusted of these are the"
+                " translation into clauses and the checker of proofs."
             )
         if c is not None and c.solver_leaves:
             lines.append(f"Not checked: {c.solver_leaves} leaves rest on the word of the bit-vector solver.")

@@ -8,6 +8,7 @@ from the ranges of the columns, and so mends much of what a big M lets through; 
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ import numpy as np
 from bvverify.errors import InternalError, UsageError
 from bvverify.ilp.model import Model
 from bvverify.model.types import AnyArray
-from bvverify.solve import process
+from bvverify.process import Child, end_with_parent, limit_memory
 
 TOLERANCE = 1e-6
 """HiGHS's ``mip_feasibility_tolerance`` and ``primal_feasibility_tolerance``."""
@@ -57,11 +58,14 @@ def solve(
     """Ask HiGHS; ``timeout`` in seconds. ``UsageError`` where highspy is not installed."""
     if find_spec("highspy") is None:
         raise UsageError("an ILP reading is solved by HiGHS, which is not installed: pip install 'bvverify[ilp]'")
-    outcome = process.run("bvverify.ilp.highs", _job(model, seed, threads, presolve), timeout=timeout, memory_mb=memory_mb)
-    if outcome.output is None:
-        return Solution("stopped", (), outcome.reason, "HiGHS")
+    ended = Child("bvverify.ilp.highs", _job(model, seed, threads, presolve), memory_mb).wait(timeout)
+    if ended.how != "done":
+        reason = (
+            f"the memory limit of {memory_mb} MB ran out" if ended.how == "memory" else f"the time limit of {timeout or 0:.3g} s ran out"
+        )
+        return Solution("stopped", (), reason, "HiGHS")
     try:
-        return _solution(json.loads(outcome.output))
+        return _solution(json.loads(ended.out))
     except (ValueError, KeyError, TypeError) as error:
         raise InternalError(f"the solver's process answered what nobody understands: {error}") from error
 
@@ -85,7 +89,12 @@ def _job(model: Model, seed: int, threads: int, presolve: bool) -> _Job:
 
 def main() -> None:
     """The child: solve, answer."""
-    sys.stdout.write(json.dumps(_answer(process.receive())))
+    end_with_parent()
+    job: _Job = pickle.load(sys.stdin.buffer)
+    import highspy  # noqa: F401  (libraries are loaded before memory is limited)
+
+    limit_memory()
+    sys.stdout.write(json.dumps(_answer(job)))
 
 
 def solve_here(model: Model, *, seed: int = 0, presolve: bool = True) -> Solution:

@@ -12,6 +12,8 @@ entry                                holds
 ``kind``                             uint8 (nodes,): the trees in preorder; 0 split, 1 interval, 2 bound, 3 solver
 ``split``                            int64 (3, splits): operation (-1: the input), unit, value
 ``weight``, ``m<op>``, ``e``         of the bound leaves: row weights, multipliers (leaves, units), (operation, exponent) pairs
+``proofs``                           optional, of solver leaves: JSON, a list of [node, SHA-256 of the clauses]
+``proof<k>``                         the k-th of them: a DRAT proof as text
 ===================================  =======================================================================================
 
 Integers are stored in the narrowest type that holds them. ``bvverify.model.certificate`` says what they mean, ``bvverify.certify`` what
@@ -32,7 +34,7 @@ import numpy as np
 from bvverify.errors import InputError
 from bvverify.load.packed import check_archive
 from bvverify.load.sexpr import clipped
-from bvverify.model.certificate import Certificate, Forest, Multipliers, Statement, Tightening
+from bvverify.model.certificate import MOST_PROOF_BYTES, Certificate, Forest, Kind, LeafProof, Multipliers, Statement, Tightening
 from bvverify.model.query import Conjunction, Linear
 from bvverify.model.types import Int64Array
 
@@ -69,6 +71,9 @@ def to_bytes(certificate: Certificate) -> bytes:
     entries["split"] = _narrow(np.stack([forest.split_op, forest.split_unit, forest.split_value]))
     entries["weight"] = _narrow(forest.weight)
     _put_multipliers(entries, "", forest.multipliers)
+    if certificate.leaf_proofs:
+        entries["proofs"] = _text(json.dumps([[p.node, p.clauses_sha256] for p in certificate.leaf_proofs]))
+        entries |= {f"proof{k}": np.frombuffer(p.drat, np.uint8) for k, p in enumerate(certificate.leaf_proofs)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **entries)
     return buffer.getvalue()
@@ -89,6 +94,9 @@ def read(path: Path) -> Certificate:
             raise InputError(f"{path}: is {read_by}")
         check_archive(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as entries:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in entries.zip.infolist()}
+            if sum(size for name, size in sizes.items() if name.startswith("proof")) > MOST_PROOF_BYTES:
+                raise ValueError(f"its proofs of leaves are larger than {MOST_PROOF_BYTES >> 20} MB together")
             return _certificate(entries)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'not a certificate file'}") from None
@@ -129,7 +137,17 @@ def _certificate(entries: Mapping[str, Any]) -> Certificate:
     if kind.ndim != 1 or weight.ndim != 2 or split.ndim != 2 or len(split) != 3:
         raise ValueError("the trees' arrays do not fit")
     forest = Forest(kind, split[0], split[1], split[2], weight, _multipliers(entries, "", len(weight)))
-    return Certificate(statement, tuple(tightenings), forest)
+    return Certificate(statement, tuple(tightenings), forest, _leaf_proofs(entries, kind))
+
+
+def _leaf_proofs(entries: Mapping[str, Any], kind: Int64Array) -> tuple[LeafProof, ...]:
+    if "proofs" not in entries:
+        return ()
+    listed = [(int(node), str(sha256)) for node, sha256 in json.loads(_as_text(entries["proofs"]))]
+    nodes = [node for node, _ in listed]
+    if nodes != sorted(set(nodes)) or any(not 0 <= node < len(kind) or kind[node] != Kind.SOLVER for node in nodes):
+        raise ValueError("its proofs of leaves are not of leaves that a solver closed, in order")
+    return tuple(LeafProof(node, sha256, _as_text(entries[f"proof{k}"]).encode()) for k, (node, sha256) in enumerate(listed))
 
 
 def _put_multipliers(entries: dict[str, Any], prefix: str, multipliers: Multipliers) -> None:

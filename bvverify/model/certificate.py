@@ -37,6 +37,8 @@ from bvverify.model.query import Conjunction, Linear, Query
 from bvverify.model.types import Int64Array
 
 _MOST_EXPONENT = 256
+MOST_PROOF_BYTES = 256 << 20
+"""Of all proofs of a certificate's leaves together, as text."""
 INPUT = -1
 """Stands for the network's input where a split names an operation; its units are the input's elements."""
 
@@ -50,7 +52,7 @@ class Kind(IntEnum):
     BOUND = 2
     """A leaf: its multipliers and row weights bound the weighted rows above zero."""
     SOLVER = 3
-    """A leaf that a solver closed; unchecked."""
+    """A leaf that a solver closed: not the kernel's to check, but ``bvverify.proofs`` can where it has a proof."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,13 +171,23 @@ class Statement:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class LeafProof:
+    """A DRAT proof (text) for the ``SOLVER`` leaf at position ``node`` of the forest, of the clauses with this SHA-256."""
+
+    node: int
+    clauses_sha256: str
+    drat: bytes
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
-    """A statement and its proof."""
+    """A statement and its proof; ``leaf_proofs`` are of leaves that a solver closed, in the forest's order, and may lack some."""
 
     statement: Statement
     tightenings: tuple[Tightening, ...]
     forest: Forest
+    leaf_proofs: tuple[LeafProof, ...] = ()
 
 
 def _key(row: Linear) -> tuple[list[int], list[int], int]:

@@ -67,9 +67,9 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What *unknown* leaves: ``violations`` of ``total`` not excluded, and why.
+    """What *unknown* leaves: ``violations`` of ``total`` not excluded, and what ran out or was missing.
 
-    ``ran_out`` is what ended it: "time", "nodes", "solver", "stages", or "interrupt".
+    That is "time", "nodes", "solver", "proof" (of what a solver closed), "stages", or "interrupt".
     Where a search had begun: its open ``subproblems``, and the worst of their bounds, in output steps of the violation's rows (above 0
     would close them).
     """
@@ -83,13 +83,17 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What the kernel accepted: claims about accumulators, splits, and leaves by kind; ``solver_leaves`` are a solver's word, unchecked."""
+    """What was accepted: claims about accumulators, splits, and leaves by kind.
+
+    ``proved_leaves`` were closed by a solver, and a checker of proofs accepted why; ``solver_leaves`` are a solver's word, unchecked.
+    """
 
     claims: int = 0
     splits: int = 0
     interval_leaves: int = 0
     bound_leaves: int = 0
     solver_leaves: int = 0
+    proved_leaves: int = 0
 
     @property
     def complete(self) -> bool:
@@ -121,7 +125,9 @@ class Result:
     certificates: tuple[Certificate, ...] = ()
     """Of *verified*: one for each box of the question."""
     checked: CheckReport | None = None
-    """What the kernel accepted; None where it was not asked."""
+    """What the kernel and the checker of proofs accepted; None where they were not asked."""
+    trust_solver: bool = False
+    """Whether a solver's word was to be taken without a proof."""
     nodes: int = 0
     """Subproblems that the search bounded."""
     open: Open | None = None

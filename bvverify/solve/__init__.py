@@ -1,5 +1,5 @@
-"""Bit-vectors to sat, unsat or unknown, in a child process that can be killed at any moment."""
+"""Bit-vectors to sat, unsat or unknown, in child processes that can be killed at any moment."""
 
-from bvverify.solve.z3_process import SolverAnswer, solve
+from bvverify.solve.ask import Solver, SolverAnswer, require, solve
 
-__all__ = ["SolverAnswer", "solve"]
+__all__ = ["Solver", "SolverAnswer", "require", "solve"]

@@ -24,6 +24,7 @@ FIELDS = {
     "requantisations": list,
     "property": dict,
     "seed": int,
+    "trust_solver": bool,
     "nodes": int,
     "stages": list,
     "versions": dict,

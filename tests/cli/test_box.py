@@ -166,10 +166,11 @@ def test_a_real_radius_and_a_single_colon_are_told_the_mend(cli, mlp, images):
 
 def test_what_only_a_solver_closed_is_called_unchecked(cli):
     asked = ("robust", examples.path("near_tie.onnx"), "--input", f"{examples.path('near_tie.csv')}::0", "--radius", 1)
-    outcome = cli(*asked, "--engine", "smt")
+    outcome = cli(*asked, "--engine", "smt", "--trust-solver")
     assert outcome.first == "verified"
     assert "  unchecked  1 leaf rests on the solver's word; there was nothing for the kernel to check\n" in outcome.out
     assert "checked    by the kernel" not in outcome.out
+    assert "  proofs     1 leaf that a solver closed, by a proof in clauses\n" in cli(*asked, "--engine", "smt").out
 
 
 def test_a_runtime_that_is_asked_stays_quiet():

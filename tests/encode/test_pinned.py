@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import random_networks
+import smt_solvers
 import z3
 
 from bvverify.bounds import interval
@@ -58,3 +59,11 @@ def test_a_script_reads_back_and_says_the_same():
         solver = z3.Solver()
         solver.from_string(text)
         assert solver.check() == (z3.sat if violated else z3.unsat)
+
+
+def test_a_violation_of_one_row_is_written_as_every_reader_takes_it():
+    """SMT-LIB has no conjunction of one part."""
+    query, violated = random_networks.question(0, ["dense"])
+    assert all(len(conjunction) == 1 for conjunction in query.property.violation)
+    text = script(query, encode(query, interval.propagate(query.network, query.box)))
+    assert {ask(text) for ask in smt_solvers.ALL.values()} == {"sat" if violated else "unsat"}

@@ -146,6 +146,8 @@ def _trust(shown: Shown) -> list[str]:
             lines = [f"The kernel accepted the proof in exact integers: {counts}."]
             if shown.certificates:
                 lines.append("It accepted the saved certificate again when this page was made.")
+            if checked.get("proved_leaves"):
+                lines.append(f"{checked['proved_leaves']} leaves that a solver closed have a proof in clauses, which was checked.")
             if checked["solver_leaves"]:
                 lines.append(f"{checked['solver_leaves']} leaves rest on the bit-vector solver's word.")
             return [*lines, "Trusted: the kernel, the model's loader, its thresholds and the interpreter, NumPy."]

@@ -1,0 +1,111 @@
+"""A child process that can be killed at any moment: a time limit that is always kept, a memory limit that takes nothing else down.
+
+A solver's own time-out is a wish: tactics that never look at the clock (bit-blasting a large multiplier) run past it by minutes. So what
+may take long runs in a process of its own, as a module that reads a pickled job from stdin.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bvverify.errors import InternalError, UsageError
+
+_REFUSED = 3
+"""The exit code of a child that a file of the user's keeps from its work."""
+_PARENT, _MEMORY = "BVVERIFY_PARENT", "BVVERIFY_MEMORY_MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended; ``out`` is what it wrote when it is ``done``."""
+
+    how: Literal["done", "time", "memory", "stopped"]
+    out: bytes
+    seconds: float
+
+
+class Child:
+    """A running child: ``python -m module`` with a job on its stdin."""
+
+    def __init__(self, module: str, job: Any, memory_mb: int) -> None:
+        self.started, self.job, self.stopped = time.monotonic(), pickle.dumps(job), False
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | one_thread | {_PARENT: str(os.getpid()), _MEMORY: str(memory_mb)},
+            start_new_session=True,
+        )
+
+    def wait(self, timeout: float | None) -> Ended:
+        """Its end, by itself or after ``timeout`` seconds by force. ``InternalError`` when it failed for another reason than its limits.
+
+        ``UsageError`` with the child's own words where it calls ``refuse``.
+        """
+        try:
+            out, err = self.process.communicate(self.job, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return self._ended("stopped" if self.stopped else "time")
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.communicate()
+        if self.stopped:
+            return self._ended("stopped")
+        if self.process.returncode == 0:
+            return self._ended("done", out)
+        text = err.decode(errors="replace")
+        if self.process.returncode < 0 or any(word in text for word in _MEMORY_WORDS):
+            return self._ended("memory")
+        if self.process.returncode == _REFUSED:
+            raise UsageError(text.strip())
+        raise InternalError(f"the solver's process failed: {(text.strip().splitlines() or ['no message'])[-1]}")
+
+    def stop(self) -> None:
+        """End it from another thread than the one that waits."""
+        self.stopped = True
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _ended(self, how: Literal["done", "time", "memory", "stopped"], out: bytes = b"") -> Ended:
+        return Ended(how, out, time.monotonic() - self.started)
+
+
+_MEMORY_WORDS = ("MemoryError", "out of memory", "bad_alloc", "failed to map", "Cannot allocate")
+
+
+def end_with_parent() -> None:
+    """Called first in a child: it ends when its parent has gone, which, killed, could not end it."""
+    threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]),), daemon=True).start()
+
+
+def refuse(why: str) -> None:
+    """For a child: end, since a file that the user named cannot be written."""
+    sys.stderr.write(why)
+    sys.exit(_REFUSED)
+
+
+def limit_memory() -> None:
+    """Take no more memory than the parent allows; called when libraries are loaded, which fail in other words than a solver."""
+    try:
+        import resource
+    except ImportError:  # no such limit on this system; the time limit still holds
+        return
+    limit = int(os.environ[_MEMORY]) << 20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
