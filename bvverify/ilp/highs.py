@@ -120,6 +120,8 @@ def _answer(job: _Job) -> dict[str, Any]:
         "primal_feasibility_tolerance": TOLERANCE,
         "small_matrix_value": 1e-12,  # its default would drop multipliers below 1e-9
     }
+    # The threads of a process are HiGHS's own, made once: with others than were asked for then, it refuses to run.
+    solver.resetGlobalScheduler(True)
     for name, value in options.items():
         solver.setOptionValue(name, value)
     answer: dict[str, Any] = {"status": "stopped", "values": [], "reason": "", "version": solver.version()}
