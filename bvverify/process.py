@@ -23,13 +23,21 @@ _REFUSED = 3
 _PARENT, _MEMORY = "BVVERIFY_PARENT", "BVVERIFY_MEMORY_MB"
 
 
+How = Literal["done", "time", "memory", "stopped"]
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a child ended; ``out`` is what it wrote when it is ``done``."""
 
-    how: Literal["done", "time", "memory", "stopped"]
+    how: How
     out: bytes
     seconds: float
+
+
+def ran_out(limit: How, timeout: float | None, memory_mb: int) -> str:
+    """Why a child that its time or memory ended has no answer."""
+    return f"the memory limit of {memory_mb} MB ran out" if limit == "memory" else f"the time limit of {timeout or 0:.3g} s ran out"
 
 
 class Child:
@@ -77,7 +85,7 @@ class Child:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def _ended(self, how: Literal["done", "time", "memory", "stopped"], out: bytes = b"") -> Ended:
+    def _ended(self, how: How, out: bytes = b"") -> Ended:
         return Ended(how, out, time.monotonic() - self.started)
 
 

@@ -56,7 +56,7 @@ class LevelSearch:
             asked = self._ask(acc, score)
             if asked is None or (deadline is not None and time.monotonic() > deadline):
                 break
-            points = self._meet(x, *asked)
+            points = self._meet(x, acc, *asked)
             accs = self.surrogate.accumulate(self.index, points)
             scores, hits = self._score(accs)
             found = self.polisher.confirmed(points[torch.from_numpy(hits)].numpy().astype(np.int64))
@@ -97,13 +97,12 @@ class LevelSearch:
             upper[row, falling] = below[falling] - 1
         return lower, upper
 
-    def _meet(self, x: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-        """Inputs near ``x`` (flat), one a row, whose accumulators come as near to the ranges as they can; integers of the box."""
+    def _meet(self, x: torch.Tensor, base: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+        """Inputs near ``x`` (flat, its accumulators ``base``), one a row, with accumulators in the ranges, or near; integers of the box."""
         lower, upper = lower + _MARGIN * self.norm, upper - _MARGIN * self.norm
         middle = (lower + upper) / 2
         lower, upper = torch.minimum(lower, middle), torch.maximum(upper, middle)
         origin = x[self.free]
-        base = self.surrogate.accumulate(self.index, x[None])
         now = origin.repeat(len(lower), 1)
         ahead, momentum = now, 1.0
         for step in range(_STEPS):

@@ -10,7 +10,7 @@ import numpy as np
 
 from bvverify.cli.output import SCHEMA_VERSION
 from bvverify.errors import InputError
-from bvverify.load.certificate_file import is_certificate
+from bvverify.load.certificate_file import read_other
 from bvverify.load.load import load
 from bvverify.model.network import Network
 from bvverify.model.query import Box
@@ -25,12 +25,7 @@ class Claim:
 
     def __init__(self, path: Path, command: str) -> None:
         self.path = path
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        if is_certificate(content):
-            raise InputError(f"{path}: is a certificate; bvverify check reads it")
+        content = read_other(path)
         try:
             data = json.loads(content)
         except (ValueError, RecursionError) as error:

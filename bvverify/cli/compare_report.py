@@ -162,22 +162,22 @@ def _every_box(asked: Asked, settings: verify.Options, progress: verify.Progress
 
 
 def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Sequence[Path], *, wanted: bool) -> list[str]:
-    lines = [str(made.answer), _line("asked", f"{made.asked}, for {asked.where}")]
-    lines += [_line(*pair) for pair in about_box.lines(asked.a, asked.boxes, asked.given, asked.batch)]
+    lines = [str(made.answer), report.line("asked", f"{made.asked}, for {asked.where}")]
+    lines += [report.line(*pair) for pair in about_box.lines(asked.a, asked.boxes, asked.given, asked.batch)]
     if made.witnesses is None:
-        lines.append(_line("because", made.reason))
-    lines.append(_line("stage", f"{made.stage}, {made.seconds:.2f} s"))
-    lines += [_line("may begin", f"{b.name}: {b.candidates} of {b.elements} elements") for b in made.begins if made.parting is None]
+        lines.append(report.line("because", made.reason))
+    lines.append(report.line("stage", f"{made.stage}, {made.seconds:.2f} s"))
+    lines += [report.line("may begin", f"{b.name}: {b.candidates} of {b.elements} elements") for b in made.begins if made.parting is None]
     if made.witnesses is not None:
         lines += witness_lines(made.witnesses, made.parting)
         if witness_file is not None:
-            lines.append(_line("saved", str(witness_file)))
+            lines.append(report.line("saved", str(witness_file)))
     if made.answer is Answer.EQUAL:
         if made.checked is not None:
-            lines += [_line(*pair) for pair in report.about_check(made.checked)]
-        lines += [_line("saved", str(file)) for file in saved]
+            lines += [report.line(*pair) for pair in report.about_check(made.checked)]
+        lines += [report.line("saved", str(file)) for file in saved]
         if wanted and not saved:
-            lines.append(_line("saved", "no certificate: agreement of the roundings is shown by their thresholds, not by a tree"))
+            lines.append(report.line("saved", "no certificate: agreement of the roundings is shown by their thresholds, not by a tree"))
     return lines + about(asked)
 
 
@@ -186,10 +186,10 @@ def witness_lines(witnesses: tuple[Witness, Witness], parting: Parting | None) -
     lines = []
     for name, witness in zip("AB", witnesses, strict=True):
         outputs = " ".join(map(str, witness.output.ravel().tolist()))
-        lines.append(_line(f"outputs {name}", f"class {int(witness.output.argmax())}: {outputs}"))
+        lines.append(report.line(f"outputs {name}", f"class {int(witness.output.argmax())}: {outputs}"))
     lines += _parting_lines(parting)
     for name, witness in zip("AB", witnesses, strict=True):
-        lines.append(_line(f"replayed {name}", "; ".join(["interpreter", *map(str, witness.replayed_by)])))
+        lines.append(report.line(f"replayed {name}", "; ".join(["interpreter", *map(str, witness.replayed_by)])))
     return lines
 
 
@@ -197,21 +197,21 @@ def about(asked: Asked) -> list[str]:
     """Which arithmetics, and which model."""
     made, lines = asked.a.provenance, []
     for name, network in zip("AB", (asked.a, asked.b), strict=True):
-        lines.append(_line(name, f"{network.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
+        lines.append(report.line(name, f"{network.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
     if round_apart(asked.a, asked.b):
-        lines.append(_line("about", "the integers behind the input's quantiser, which the two round to by rules of their own"))
-    return [*lines, _line("model", f"{Path(made.path).name}, sha256 {made.sha256[:16]}")]
+        lines.append(report.line("about", "the integers behind the input's quantiser, which the two round to by rules of their own"))
+    return [*lines, report.line("model", f"{Path(made.path).name}, sha256 {made.sha256[:16]}")]
 
 
 def _parting_lines(parting: Parting | None) -> list[str]:
     if parting is None:
-        return [_line("parts at", "no tensor that the two readings have in common")]
+        return [report.line("parts at", "no tensor that the two readings have in common")]
     a, b = parting.results
-    lines = [_line("parts at", f"{parting.tensor}{index(parting.element)}: {a} under A, {b} under B")]
+    lines = [report.line("parts at", f"{parting.tensor}{index(parting.element)}: {a} under A, {b} under B")]
     if parting.accumulator is not None:
-        lines.append(_line("sum", f"accumulator {parting.accumulator}"))
+        lines.append(report.line("sum", f"accumulator {parting.accumulator}"))
         for name, rounding in zip("AB", parting.roundings, strict=True):
-            lines.append(_line(f"rounds {name}", _rounding_text(rounding)))
+            lines.append(report.line(f"rounds {name}", _rounding_text(rounding)))
     return lines
 
 
@@ -234,17 +234,17 @@ def _plain(tie: Fraction) -> str:
 
 def _layer_lines(asked: Asked, found: LayerComparison, witness_file: Path | None) -> list[str]:
     reads = "every input that the layer's type allows"
-    lines = [str(found.answer), _line("asked", f"{found.layer} gives the same under A and B, for {reads}"), _line("because", found.reason)]
+    lines = [
+        str(found.answer),
+        report.line("asked", f"{found.layer} gives the same under A and B, for {reads}"),
+        report.line("because", found.reason),
+    ]
     if found.parting is not None:
         lines += _parting_lines(found.parting)
         if witness_file is not None:
-            lines.append(_line("saved", f"{witness_file} (what the layer reads)"))
-    lines.append(_line("stage", f"layer, {found.seconds:.2f} s"))
+            lines.append(report.line("saved", f"{witness_file} (what the layer reads)"))
+    lines.append(report.line("stage", f"layer, {found.seconds:.2f} s"))
     return lines + about(asked)
-
-
-def _line(name: str, text: str) -> str:
-    return f"  {name:<10} {text}"
 
 
 def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: float, parting: Parting | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bvverify.errors import InputError, UsageError
-from bvverify.load.certificate_file import is_certificate
+from bvverify.load.certificate_file import read_other
 from bvverify.model.result import CheckReport, Open
 
 COMMANDS = ("robust", "verify", "attack", "batch")
@@ -73,12 +73,7 @@ def read(spec: str) -> Saved:
     """The result in ``FILE``, or in line ``FILE::LINE`` (from 0) of a batch's answers."""
     name, separator, index = spec.rpartition("::")
     path = Path(name if separator else spec)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    if is_certificate(content):
-        raise InputError(f"{path}: is a certificate; bvverify check reads it")
+    content = read_other(path)
     lines = [line for line in content.splitlines() if line.strip()]
     if separator:
         if not index.isascii() or not index.isdigit() or len(index) > 9:

@@ -19,7 +19,7 @@ import numpy as np
 from bvverify.errors import InternalError, UsageError
 from bvverify.ilp.model import Model
 from bvverify.model.types import AnyArray
-from bvverify.process import Child, end_with_parent, limit_memory
+from bvverify.process import Child, end_with_parent, limit_memory, ran_out
 
 TOLERANCE = 1e-6
 """HiGHS's ``mip_feasibility_tolerance`` and ``primal_feasibility_tolerance``."""
@@ -60,10 +60,7 @@ def solve(
         raise UsageError("an ILP reading is solved by HiGHS, which is not installed: pip install 'bvverify[ilp]'")
     ended = Child("bvverify.ilp.highs", _job(model, seed, threads, presolve), memory_mb).wait(timeout)
     if ended.how != "done":
-        reason = (
-            f"the memory limit of {memory_mb} MB ran out" if ended.how == "memory" else f"the time limit of {timeout or 0:.3g} s ran out"
-        )
-        return Solution("stopped", (), reason, "HiGHS")
+        return Solution("stopped", (), ran_out(ended.how, timeout, memory_mb), "HiGHS")
     try:
         return _solution(json.loads(ended.out))
     except (ValueError, KeyError, TypeError) as error:

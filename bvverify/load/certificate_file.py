@@ -84,6 +84,17 @@ def is_certificate(content: bytes) -> bool:
     return content.startswith(b"PK")
 
 
+def read_other(path: Path) -> bytes:
+    """The contents of a file that should be something else; ``InputError`` where it cannot be read or is a certificate."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_certificate(content):
+        raise InputError(f"{path}: is a certificate; bvverify check reads it")
+    return content
+
+
 def read(path: Path) -> Certificate:
     """Read a certificate file; ``InputError`` names the file and what is wrong with it."""
     try:

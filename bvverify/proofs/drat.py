@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import util
 from typing import Literal
 
-from bvverify.process import Child, Ended
+from bvverify.process import Child, ran_out
 from bvverify.proofs.gates import Gates
 
 _CHILD = "bvverify.proofs.child"
@@ -51,7 +51,7 @@ def prove(gates: Gates, timeout: float | None, memory_mb: int) -> Proof:
         return Proof(reason=f"python-sat is not installed ({MISSING})")
     ended = Child(_CHILD, ("prove", gates.lists()), memory_mb).wait(timeout)
     if ended.how != "done":
-        return Proof(reason=f"CaDiCaL: {_ran_out(ended, timeout, memory_mb)}")
+        return Proof(reason=f"CaDiCaL: {ran_out(ended.how, timeout, memory_mb)}")
     what, found = pickle.loads(ended.out)
     return Proof(drat=found) if what == "proof" else Proof(satisfied=frozenset(found))
 
@@ -62,9 +62,5 @@ def check(gates: Gates, proof: bytes, timeout: float | None, memory_mb: int) -> 
         return Checked("unfinished", f"no checker of proofs is installed ({MISSING})")
     ended = Child(_CHILD, ("check", gates.dimacs(), proof), memory_mb).wait(timeout)
     if ended.how != "done":
-        return Checked("unfinished", f"the checker: {_ran_out(ended, timeout, memory_mb)}")
+        return Checked("unfinished", f"the checker: {ran_out(ended.how, timeout, memory_mb)}")
     return Checked(*pickle.loads(ended.out))
-
-
-def _ran_out(ended: Ended, timeout: float | None, memory_mb: int) -> str:
-    return f"the memory limit of {memory_mb} MB ran out" if ended.how == "memory" else f"the time limit of {timeout or 0:.3g} s ran out"

@@ -17,7 +17,7 @@ from bvverify.bounds.interval import Bounds
 from bvverify.errors import InternalError, UsageError
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
-from bvverify.process import Child, Ended
+from bvverify.process import Child, Ended, ran_out
 
 Solver = Literal["z3", "bitwuzla", "both"]
 
@@ -122,10 +122,8 @@ def _save(query: Query, bounds: Bounds, answers: list[SolverAnswer], *, part: bo
 def read(query: Query, name: str, ended: Ended, timeout: float | None, memory_mb: int) -> SolverAnswer:
     """What a child said; ``InternalError`` for what nobody understands."""
     match ended.how:
-        case "time":
-            return SolverAnswer("unknown", None, f"the time limit of {timeout or 0:.3g} s ran out", ended.seconds, name)
-        case "memory":
-            return SolverAnswer("unknown", None, f"the memory limit of {memory_mb} MB ran out", ended.seconds, name)
+        case "time" | "memory":
+            return SolverAnswer("unknown", None, ran_out(ended.how, timeout, memory_mb), ended.seconds, name)
         case "stopped":
             return SolverAnswer("unknown", None, f"{name} was slower", ended.seconds, name)
         case "done":
@@ -144,5 +142,5 @@ def read(query: Query, name: str, ended: Ended, timeout: float | None, memory_mb
         return SolverAnswer("unsat", None, "", ended.seconds, who)
     reason = str(answer.get("reason"))
     if "memory" in reason:
-        reason = f"the memory limit of {memory_mb} MB ran out"
+        reason = ran_out("memory", timeout, memory_mb)
     return SolverAnswer("unknown", None, reason, ended.seconds, who)
