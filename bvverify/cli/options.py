@@ -60,6 +60,9 @@ def _steps(text: str) -> int:
 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A quantised network: .onnx, .tflite, .h5 or .pt.")]
+AgainstModel = Annotated[
+    Path | None, typer.Option("--against-model", metavar="MODEL_B", help="The second model of compare, if it has moved since.")
+]
 Input = Annotated[
     str,
     typer.Option(
