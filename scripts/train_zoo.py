@@ -26,7 +26,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-from train_digits import quantise_weight
+from train_digits import WEIGHT_LIMIT, quantise_weight
 
 INPUT_SCALE = np.float32(1 / 255)
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -111,7 +111,7 @@ def quantise(model: nn.Sequential, calibration: torch.Tensor) -> list[Layer]:
             lo, hi = min(0.0, float(seen.min())), max(0.0, float(seen.max()))
             out_scale = np.float32((hi - lo) / 255)
             conv = isinstance(module, nn.Conv2d)
-            w_scale, weight = quantise_weight(module.weight, per_channel=conv)
+            w_scale, weight = quantise_weight(module.weight, WEIGHT_LIMIT, per_channel=conv)
             bias = np.rint(module.bias.double().numpy() / (np.float64(scale) * w_scale.astype(np.float64))).astype(np.int32)
             layers.append(Layer(weight, w_scale, bias, out_scale, round(-lo / float(out_scale)), module.stride[0] if conv else 0))
             scale = out_scale
