@@ -44,7 +44,7 @@ class Child:
     """A running child: ``python -m module`` with a job on its stdin."""
 
     def __init__(self, module: str, job: Any, memory_mb: int) -> None:
-        self.started, self.job, self.stopped = time.monotonic(), pickle.dumps(job), False
+        self.started, self.module, self.job, self.stopped = time.monotonic(), module, pickle.dumps(job), False
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -77,7 +77,7 @@ class Child:
             return self._ended("memory")
         if self.process.returncode == _REFUSED:
             raise UsageError(text.strip())
-        raise InternalError(f"the solver's process failed: {(text.strip().splitlines() or ['no message'])[-1]}")
+        raise InternalError(f"a process of {self.module} failed: {(text.strip().splitlines() or ['no message'])[-1]}")
 
     def stop(self) -> None:
         """End it from another thread than the one that waits."""
@@ -98,7 +98,7 @@ def end_with_parent() -> None:
 
 
 def refuse(why: str) -> None:
-    """For a child: end, since a file that the user named cannot be written."""
+    """For a child: end, since a file that the user named cannot be written or read."""
     sys.stderr.write(why)
     sys.exit(_REFUSED)
 
@@ -109,7 +109,9 @@ def limit_memory() -> None:
         import resource
     except ImportError:  # no such limit on this system; the time limit still holds
         return
-    limit = int(os.environ[_MEMORY]) << 20
+    limits = [int(os.environ[_MEMORY]) << 20, *resource.getrlimit(resource.RLIMIT_AS)]
+    # A lower limit than ours, of whoever started bvverify, stays.
+    limit = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 

@@ -48,7 +48,8 @@ def command(
     Each line of OUT.jsonl has model, input, label and radius (or property) as the CSV gives them, verdict
     (verified, falsified, found, unknown, misclassified or error), reason, stage, seconds, witness (the integers of the
     input, flat, or null), semantics, nodes of the search, seconds by stage, and of verified rows certificate (the
-    file, with --certificates) and checked (what the kernel accepted), of unknown ones open (what was left).
+    file, with --certificates) and checked (what the kernel accepted), of unknown ones open (what was left),
+    and notes where the input had to be reshaped, rescaled or clipped to be one of the model's.
     Rows that OUT.jsonl already holds are skipped, so the same command goes on where it stopped; delete a line to
     have its row decided again. A process that is killed costs its row a second try, nothing else.
 

@@ -116,7 +116,7 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Let neither the kerne
 TrustSolver = Annotated[
     bool, typer.Option("--trust-solver", help="Take the solver's word for a part that it closed, without a proof; the result says so.")
 ]
-Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="End the search after about N nodes [default: no limit].")]
+Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="Give up after a search of about N nodes [default: no limit].")]
 
 
 def whose(semantics: str | None, accumulator: Accumulator) -> str | None:
