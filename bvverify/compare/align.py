@@ -28,6 +28,14 @@ def two_files(a: Network, b: Network) -> bool:
     return a.provenance.sha256 != b.provenance.sha256
 
 
+def same_meaning(a: Network, b: Network) -> bool:
+    """Whether one output integer stands for one number in both; two readings of one file give the file's own."""
+    if not two_files(a, b):
+        return True
+    one, other = (n.output.dequantiser or n.output_tensor.quantisation for n in (a, b))
+    return one == other and a.output_tensor.qtype == b.output_tensor.qtype
+
+
 def align(a: Network, b: Network) -> tuple[Network, Network]:
     """A and B on one input tensor; ``UnsupportedError`` where they do not read the same inputs, or differ in the number of outputs."""
     if not two_files(a, b):

@@ -55,8 +55,12 @@ def meanings(a: Network, b: Network) -> tuple[Quantisation, Quantisation]:
 def differ(a: Network, b: Network, y: Int64Array, z: Int64Array, delta: Fraction = EXACTLY) -> bool:
     """Whether an output of A (``y``, flat) and the same one of B (``z``) stand for numbers more than ``delta`` apart; in rationals."""
     one, other = meanings(a, b)
-    reals = ((Fraction(m.scale) * (v - m.zero_point) for v in w.ravel().tolist()) for m, w in ((one, y), (other, z)))
-    return any(abs(p - q) > delta for p, q in zip(*reals, strict=True))
+    pairs = zip(y.ravel().tolist(), z.ravel().tolist(), strict=True)
+    return any(abs(_real(one, p) - _real(other, q)) > delta for p, q in pairs)
+
+
+def _real(meaning: Quantisation, value: int) -> Fraction:
+    return Fraction(meaning.scale) * (value - meaning.zero_point)
 
 
 def differing_outputs(joint: Joint, delta: Fraction = EXACTLY) -> Property:

@@ -126,6 +126,11 @@ class _Work:
         assert self.joint.network is not None
         return Query(self.joint.network, self.box, self.asked, self.nominal)
 
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing is left to ask: no operation can part the two, and their integers mean the same, or class alone is asked for."""
+        return self.joint.network is None or (self.by_class and self.joint.agree)
+
     def limit(self, share: float, most: float | None = None) -> float | None:
         """Seconds for a part of the work: a share of what is left, and at most so many."""
         left = None if self.deadline is None else max((self.deadline - time.monotonic()) * share, 1e-3)
@@ -150,7 +155,7 @@ class _End:
 
 
 def _agreement(work: _Work) -> _End | None:
-    if work.joint.network is not None:
+    if not work.agrees:
         return None
     why = "no operation's rounding can differ on an accumulator that the box allows, so that no tensor can be the first to differ"
     return _End(Answer.EQUAL, "agreement", f"{why} (induction over the operations; ranges: {work.joint.rule})")
@@ -203,7 +208,7 @@ def _gates(work: _Work) -> _End | None:
     if not work.agreed:
         return None
     work.joint = rejoin(a, b, joint.bounds, joint.rule, work.agreed)
-    if work.joint.network is not None:
+    if not work.agrees:
         return None
     why = "no accumulator meets a gap between the two roundings of its operation, so that no tensor can be the first to differ"
     return _End(Answer.EQUAL, "gates", f"{why} (induction over the operations; each by the pipeline)")

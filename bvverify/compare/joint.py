@@ -17,7 +17,7 @@ import numpy as np
 from bvverify.bounds import interval, linear
 from bvverify.bounds.interval import Bounds
 from bvverify.compare.agreement import may_part
-from bvverify.compare.align import align, two_files
+from bvverify.compare.align import align, same_meaning, two_files
 from bvverify.compare.readers import moved
 from bvverify.model import requant as rq
 from bvverify.model.network import Network, Output, Provenance
@@ -42,14 +42,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joint:
-    """``network`` has A's n outputs, then B's. None where all of B is shared: then the two are equal on the box.
+    """``network`` has A's n outputs, then B's. None where all of B is shared, the meaning of outputs too: then they are equal on the box.
 
+    ``agree``: all operations of B are shared, so that the two have the same output integers on the box, whatever those stand for.
     ``starts`` are the operations at which a difference can begin, in order; ``rule`` says which ranges were used.
     """
 
     a: Network
     b: Network
     network: Network | None
+    agree: bool
     starts: tuple[Start, ...]
     bounds: Bounds
     rule: str
@@ -94,10 +96,9 @@ def rejoin(a: Network, b: Network, bounds: Bounds, rule: str, proved: frozenset[
         ops.append(moved(op, reads))
         tensors.append(b.tensors[index + 1])
         place[index + 1] = len(ops)
-    if place[b.output.tensor] == a.output.tensor:
-        return Joint(a, b, None, tuple(starts), bounds, rule)
-    network = _side_by_side(a, b, ops, tensors, place)
-    return Joint(a, b, network, tuple(starts), bounds, rule)
+    agree = place[b.output.tensor] == a.output.tensor
+    network = None if agree and same_meaning(a, b) else _side_by_side(a, b, ops, tensors, place)
+    return Joint(a, b, network, agree, tuple(starts), bounds, rule)
 
 
 def _side_by_side(a: Network, b: Network, ops: list[Op], tensors: list[Tensor], place: dict[int, int]) -> Network:
@@ -109,6 +110,7 @@ def _side_by_side(a: Network, b: Network, ops: list[Op], tensors: list[Tensor], 
     if (
         isinstance(one, Dense)
         and isinstance(other, Dense)
+        and one is not other
         and ends[1] == len(ops)
         and not read & set(ends)
         and one.input_zero_point == other.input_zero_point
