@@ -20,7 +20,7 @@ from bvverify.cli.progress import ProgressLine
 from bvverify.cli.trace_text import index
 from bvverify.compare.align import two_files
 from bvverify.compare.answer import Answer
-from bvverify.compare.compare import Comparison, compare
+from bvverify.compare.compare import Comparison, Interrupted, compare
 from bvverify.compare.joint import round_apart
 from bvverify.compare.layer import LayerComparison, compare_layer
 from bvverify.compare.parting import Parting, Rounding
@@ -44,8 +44,12 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
             refused, witness_file = error, None
         emit(json.dumps(_layer_object(asked, found)) if as_json else "\n".join(_layer_lines(asked, found, witness_file)))
         return settle(EXIT_CODES[found.answer], refused)
-    with ProgressLine() as progress:
-        made = every_box(asked, settings, progress)
+    stop: Interrupted | None = None
+    try:
+        with ProgressLine() as progress:
+            made = every_box(asked, settings, progress)
+    except Interrupted as interrupted:
+        stop, made = interrupted, interrupted.made
     saved: list[Path] = []
     described = _object(asked, made, settings) | {"certificate": None}
     wanted = certificate_file is not None
@@ -62,7 +66,10 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
         refused, witness_file, wanted = error, None, False
         described["not_saved"] = str(error)
     emit(json.dumps(described) if as_json else "\n".join(_lines(asked, made, witness_file, saved, wanted=wanted)))
-    return settle(EXIT_CODES[made.answer], refused)
+    code = settle(EXIT_CODES[made.answer], refused)
+    if stop is not None:
+        raise stop
+    return code
 
 
 def every_box(asked: Asked, settings: verify.Options, progress: verify.Progress) -> Comparison:

@@ -61,6 +61,14 @@ class Comparison:
     checked: CheckReport | None = None
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a comparison; ``made`` is *unknown*, with what was known by then."""
+
+    def __init__(self, made: Comparison) -> None:
+        super().__init__(made.reason)
+        self.made = made
+
+
 def compare(
     a: Network,
     b: Network,
@@ -76,7 +84,7 @@ def compare(
 
     Outputs differ where they stand for real numbers more than ``delta`` apart. ``box`` is of the input that the two have in common
     (``align``), ``nominal`` the input that it was built around, if any. ``UnsupportedError`` where the two cannot be held against
-    each other.
+    each other, ``Interrupted`` on Ctrl-C.
     """
     options = options or verify.Options()
     started = time.monotonic()
@@ -87,8 +95,14 @@ def compare(
     work = _Work(joint, question, box, nominal, by_class, options, progress or (lambda _stage, _line: None), deadline)
     detail = f"a difference can begin at {sum(x.candidates for x in begins)} elements"
     work.reports.append(StageReport("agreement", time.monotonic() - started, None, detail))
-    stages = (_agreement, _bounds, _suggestions, _gates, _pipeline)
-    end = next(end for stage in stages if (end := stage(work)) is not None)
+    stages = {"agreement": _agreement, "bounds": _bounds, "suggestions": _suggestions, "gates": _gates, "search": _pipeline}
+    name = ""
+    try:
+        end = next(end for name, stage in stages.items() if (end := stage(work)) is not None)
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or f"interrupted in stage {name!r}"
+        seconds = time.monotonic() - started
+        raise Interrupted(Comparison(Answer.UNKNOWN, name, reason, seconds, question.text, begins, tuple(work.reports))) from stop
     checks = [r.checked for r in work.results if r.verdict is Verdict.VERIFIED]
     return Comparison(
         end.answer,
