@@ -51,7 +51,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | one_thread | {_PARENT: str(os.getpid()), _MEMORY: str(memory_mb)},
+            env=os.environ | one_thread | watched_by() | {_MEMORY: str(memory_mb)},
             start_new_session=True,
         )
 
@@ -90,6 +90,11 @@ class Child:
 
 
 _MEMORY_WORDS = ("MemoryError", "out of memory", "bad_alloc", "failed to map", "Cannot allocate")
+
+
+def watched_by() -> dict[str, str]:
+    """What the environment of a child has to say for ``end_with_parent``."""
+    return {_PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:

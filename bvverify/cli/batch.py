@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bvverify.cli import options as o
+from bvverify.errors import UsageError
 
 NAME = "batch"
 
@@ -16,6 +17,9 @@ def command(
     instances: Annotated[Path, typer.Argument(metavar="INSTANCES.csv", show_default=False, help="The rows to decide.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.jsonl", show_default=False, help="One JSON object a line.")],
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", metavar="J", help="Processes [default: all cores].")] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler, whose workers decide the rows (an extra).")
+    ] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", "-t", metavar="S", help="For rows without a limit of their own.")] = None,
     semantics: Annotated[
         str | None, typer.Option("--semantics", metavar="PROFILE", help="For rows without semantics of their own.")
@@ -53,6 +57,10 @@ def command(
     Rows that OUT.jsonl already holds are skipped, so the same command goes on where it stopped; delete a line to
     have its row decided again. A process that is killed costs its row a second try, nothing else.
 
+    With --cluster the rows go to the workers of a Dask scheduler (tcp://HOST:8786): install bvverify[cluster] there,
+    too. Models, inputs and properties are sent, certificates come back; nothing has to lie on a shared disk. A
+    worker that dies costs its rows another try. On SLURM, dask_jobqueue.SLURMCluster starts scheduler and workers.
+
     Example: bvverify batch instances.csv --output answers.jsonl --timeout 10
 
     Exit codes: 0 every row has its line, whatever the verdicts; 1 usage; 2 the CSV is unreadable; 6 bvverify
@@ -60,6 +68,8 @@ def command(
     """
     from bvverify.cli import batch_run
 
+    if cluster is not None and jobs is not None:
+        raise UsageError("--jobs counts processes here; with --cluster the workers say how many rows they take")
     settings = o.build(engine, timeout, memory, seed, check=not no_check, solver=solver, trust_solver=trust_solver)
     wanted = o.whose(semantics, accumulator)
-    return batch_run.run(instances, output, jobs, wanted, settings, certificates=certificates, allow_pickle=allow_pickle)
+    return batch_run.run(instances, output, jobs, wanted, settings, certificates=certificates, cluster=cluster, allow_pickle=allow_pickle)
