@@ -25,7 +25,7 @@ from bvverify.errors import InternalError, UsageError
 from bvverify.model import box
 from bvverify.model.certificate import Certificate, Forest, Tightening
 from bvverify.model.network import Network
-from bvverify.model.query import Box, Property, Query
+from bvverify.model.query import Property, Query
 from bvverify.model.result import CheckReport, Open, Result, StageReport, Verdict, Witness
 from bvverify.model.types import Int64Array
 from bvverify.run import interpreter, replay
@@ -33,6 +33,8 @@ from bvverify.search import proof
 from bvverify.search.memory import Memory
 
 if TYPE_CHECKING:
+    from bvverify.search.leaf import LeafSolver
+    from bvverify.search.reserve import Reserve
     from bvverify.search.search import Outcome as SearchOutcome
     from bvverify.search.search import Search
     from bvverify.solve import Solver
@@ -43,7 +45,6 @@ Progress = Callable[[str, str], None]
 Engine = Literal[
     "auto", "smt", "ilp:exact", "ilp:aaai24", "ilp:qvip", "ilp:exact:as-written", "ilp:aaai24:as-written", "ilp:qvip:as-written"
 ]
-_LEAF_SECONDS = 5.0
 _PROOF_SECONDS = 120.0
 """For the proofs of all leaves that a solver closed."""
 _PACKAGES = {"z3": ("z3-solver",), "bitwuzla": ("z3-solver", "bitwuzla"), "both": ("z3-solver", "bitwuzla")}
@@ -60,7 +61,8 @@ class Options:
     to an ILP reading, whose answer can falsify (its input replays) and never verify. ``dump`` is a file that receives the solver's
     question as SMT-LIB 2. ``check`` False leaves the kernel and proofs out, which the result records;
     ``trust_solver`` takes a solver's word for a leaf without a proof, and so does ``engine`` "smt" where none can be made;
-    ``most_nodes`` ends the search early, and with it the question; ``threads`` is for one search (batches have one each).
+    ``most_nodes`` ends the search early, and with it the question; ``threads`` is for one search (batches have one each), ``jobs`` says
+    how many processes take part in one that is hard, ``cluster`` names the scheduler of a Dask cluster whose workers do.
     """
 
     engine: Engine = "auto"
@@ -75,6 +77,8 @@ class Options:
     trust_solver: bool = False
     most_nodes: int | None = None
     threads: int = 1
+    jobs: int = 1
+    cluster: str | None = None
 
 
 @dataclass(slots=True)
@@ -353,11 +357,30 @@ def _search(state: State) -> Outcome:
         from bvverify.search.reserve import Reserve
 
         reserve = Reserve(state.query, state.tightenings, state.deadline)
-    outcome = _after_search(state, state.searching.run(state.deadline, most, reserve))
+    outcome = _after_search(state, _searched(state, state.searching, most, reserve))
     if outcome is None:
         state.ran_out = "nodes" if most is not None and state.searching.nodes >= most else "time"
         state.reason = f"the {'limit of nodes' if state.ran_out == 'nodes' else 'time limit'} ran out in the search: {state.detail}"
     return outcome
+
+
+def _searched(state: State, search: Search, most: int | None, reserve: Reserve | None) -> SearchOutcome:
+    """The search run here alone, or with others."""
+    options = state.options
+    if options.jobs == 1 and options.cluster is None:
+        return search.run(state.deadline, most, reserve)
+    from bvverify.search.spread import Spread
+    from bvverify.search.workers import workers
+
+    with workers(options.jobs, options.cluster) as others:
+        return Spread(search, others, _leaf_solver(state)).run(state.deadline, most, reserve)
+
+
+def _leaf_solver(state: State) -> LeafSolver:
+    from bvverify.search.leaf import LeafSolver
+
+    options = state.options
+    return LeafSolver(state.query, options.solver, options.memory_mb, options.seed, state.deadline)
 
 
 def _after_search(state: State, outcome: SearchOutcome) -> Outcome:
@@ -379,24 +402,6 @@ def _note(state: State, outcome: SearchOutcome) -> None:
         f"{outcome.nodes} nodes, {outcome.open} open in {len(outcome.conjunctions)} of {len(state.query.property.violation)} violations, "
         f"worst bound {outcome.bound:.3g} (above 0 is closed)"
     )
-
-
-def _leaf_solver(state: State) -> Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]:
-    """The bit-vector solver for parts of the box in which no neuron is left to split; a few seconds each."""
-    query, options = state.query, state.options
-
-    def ask(conjunction: int, bounds: Bounds, part: Box) -> Literal["unsat"] | Int64Array | None:
-        from bvverify.solve import solve
-
-        left = state.remaining()
-        limit = _LEAF_SECONDS if left is None else max(min(_LEAF_SECONDS, left / 4), 0.1)
-        narrowed = Query(query.network, part, _only(query.property, [conjunction]))
-        answer = solve(narrowed, bounds, solver=options.solver, timeout=limit, memory_mb=options.memory_mb, seed=options.seed, part=True)
-        if answer.status == "sat":
-            return answer.x
-        return "unsat" if answer.status == "unsat" else None
-
-    return ask
 
 
 def _checked(state: State, made: Certificate) -> CheckReport:
@@ -457,7 +462,7 @@ def _solver(state: State) -> Outcome:
 
     query, options = state.query, state.options
     known = state.bounds or interval.propagate(query.network, query.box)
-    narrowed = Query(query.network, query.box, _only(query.property, state.open), query.nominal)
+    narrowed = Query(query.network, query.box, query.property.only(state.open), query.nominal)
     left = state.remaining()
     state.progress("solver", "one bit-vector query")
     answer = solve(narrowed, known, solver=options.solver, timeout=left, memory_mb=options.memory_mb, seed=options.seed, dump=options.dump)
@@ -491,16 +496,12 @@ def _ilp(state: State) -> Outcome:
     return None if answer.x is None else replay.witness(query, answer.x, runtimes=options.runtimes)
 
 
-def _only(prop: Property, conjunctions: Sequence[int]) -> Property:
-    return Property(tuple(prop.violation[i] for i in conjunctions), prop.text, prop.label, prop.sha256)
-
-
 def _cross_check(state: State, witness: Witness) -> None:
     """A witness that leaves the bounds, or violates what the bounds excluded, shows that one of the readings is wrong."""
     query = state.query
     if state.bounds is not None and not state.bounds.contains(interpreter.trace(query.network, witness.input[None])):
         raise InternalError("a replayed witness leaves the integer bounds: please report this")
-    left = Query(query.network, query.box, _only(query.property, state.open))
+    left = Query(query.network, query.box, query.property.only(state.open))
     if not replay.violates(left, witness.input[None])[0]:
         raise InternalError("a replayed witness violates what the bounds had excluded: please report this")
 

@@ -6,15 +6,9 @@ time of last change.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +44,6 @@ class Task:
     """Where a certificate goes, without its suffix."""
     allow_pickle: bool = False
     """Whether PyTorch files may be opened: said with the row, since a worker is a process that no command line reached."""
-
-
-def prepare_worker() -> None:
-    """Make this process a quiet worker: one thread, no word on Ctrl-C, and an end when the process that asked has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """Without this, a worker whose parent was killed outright would wait for rows for ever."""
-    parent.join()
-    os._exit(1)
 
 
 def echo(instance: Instance) -> dict[str, str | None]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from bvverify.cli.batch_file import AnswerFile
 from bvverify.cli.batch_pool import each
-from bvverify.cli.batch_row import INTERNAL, Answer, Task, decide, echo, lost, prepare_worker
+from bvverify.cli.batch_row import INTERNAL, Answer, Task, decide, echo, lost
 from bvverify.cli.output import check_writable, complain, cores, make_folder
 from bvverify.errors import InternalError, UsageError
 from bvverify.load.instances import read_instances
 from bvverify.pipeline import Options
+from bvverify.workers import one_thread_each, pool
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
@@ -27,7 +25,6 @@ Made = TypeVar("Made")
 _ORDER = ("verified", "falsified", "found", "unknown", "misclassified", "error")
 _PRELOADED = ["numpy", "torch", "bvverify.cli.batch_row"]
 """Imported once, in the server that the workers are forked from, not once in each of them."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run(
@@ -91,34 +88,9 @@ def processes(jobs: int | None) -> int:
 
 def in_pool(tasks: Sequence[Row], work: Callable[[Row], Made], lost: Callable[[Row], Made], jobs: int) -> Iterator[Made]:
     """``work`` of every task, in the order in which they finish, in ``jobs`` processes of one thread each."""
-    with _one_thread_each():
-        for _, made in each(tasks, work, lost, lambda: _pool(min(jobs, len(tasks))), 2 * jobs):
+    with one_thread_each():
+        for _, made in each(tasks, work, lost, lambda: pool(min(jobs, len(tasks)), _PRELOADED), 2 * jobs):
             yield made
-
-
-def _pool(jobs: int) -> Executor:
-    """Processes that import nothing again; forking from a server that has no threads is safe, forking this process is not."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), prepare_worker)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return ProcessPoolExecutor(jobs, context, prepare_worker)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """One thread a worker: the rows are the parallelism. Workers are ended at once on an interrupt, and when nobody takes their answers."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    except (KeyboardInterrupt, GeneratorExit):
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _tally(counts: Counter[str]) -> str:

@@ -9,43 +9,28 @@ its rows, and what is at work is ended (``cluster_row``); the same command goes 
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError as Late
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvverify._version import __version__
 from bvverify.cli import cluster_row
 from bvverify.cli.batch_row import Answer, Task
 from bvverify.cli.cluster_row import Made
 from bvverify.cli.output import write
+from bvverify.cluster import connected
 from bvverify.errors import UsageError
 
 if TYPE_CHECKING:
     from distributed import Client
 
-_ADDRESS = re.compile(r"((tcp|tls|ws|wss|ucx)://)?[^/\s]+:\d{1,5}/?")
-_PATIENCE = 30.0
-"""Seconds to wait for the scheduler, and for a first worker."""
 _AHEAD = 3
 """Rows with the cluster at a time, for each of its threads: enough that none waits for the next one."""
 
 
 def rows(tasks: Sequence[Task], lost: Callable[[Task], Answer], address: str) -> Iterator[Answer]:
     """The answer of every task, in the order in which they finish. ``UsageError`` where there is no such cluster, or it goes."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UsageError("--cluster needs Dask's distributed: pip install 'bvverify[cluster]'") from None
-    if _ADDRESS.fullmatch(address) is None:
-        raise UsageError(f"--cluster {address}: a scheduler's address is tcp://HOST:PORT")
-    try:
-        client = Client(address, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"--cluster {address}: no scheduler answers there: {' '.join(str(error).split())}") from None
-    with client:
+    with connected(address) as client:
         yield from _work(client, tasks, lost, address)
 
 
@@ -53,7 +38,6 @@ def _work(client: Client, tasks: Sequence[Task], lost: Callable[[Task], Answer],
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
-    _same_versions(client, address)
     files = _Files(client)
     at_work = as_completed(loop=client.loop)
     waiting, running = iter(range(len(tasks))), dict[Any, int]()
@@ -86,24 +70,6 @@ def _work(client: Client, tasks: Sequence[Task], lost: Callable[[Task], Answer],
             raise error
         future.release()
         submit()
-
-
-def _same_versions(client: Client, address: str) -> None:
-    """Workers of another version would give other answers."""
-    try:
-        client.wait_for_workers(1, timeout=_PATIENCE)
-    except (TimeoutError, Late):
-        raise UsageError(f"--cluster {address}: no worker has come within {_PATIENCE:g} s") from None
-    try:
-        found = client.run(cluster_row.version)
-    # What a worker without bvverify raises here depends on the serialiser.
-    except Exception as error:
-        raise UsageError(
-            f"--cluster {address}: a worker cannot import bvverify ({type(error).__name__}): pip install 'bvverify[cluster]' there"
-        ) from None
-    for worker, theirs in sorted(found.items()):
-        if theirs != __version__:
-            raise UsageError(f"--cluster {address}: the worker {worker} has bvverify {theirs}, here is {__version__}")
 
 
 class _Files:

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bvverify._version import __version__
 from bvverify.cli import batch_row
 from bvverify.cli.batch_row import Answer, Task
 from bvverify.process import watch_parent, watched_by
@@ -59,11 +58,6 @@ def run(task: Task, names: Mapping[Path, str], contents: Mapping[str, bytes]) ->
     for path, place in places.items():
         answer["reason"] = str(answer["reason"]).replace(str(place), str(path))
     return Made(answer | batch_row.echo(task.instance), files, tries)
-
-
-def version() -> str:
-    """Which bvverify a worker has."""
-    return __version__
 
 
 def _wanted() -> Callable[[], bool]:

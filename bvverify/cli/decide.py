@@ -33,13 +33,26 @@ def decide(
     nodes: int | None = None,
     solver: options.Solver = options.Solver.Z3,
     trust_solver: bool = False,
+    jobs: int | None = None,
+    cluster: str | None = None,
 ) -> int:
     """Decide the question that ``ask`` reads, print the result, and return the exit code."""
     report.check_witness_path(witness_file)
     check_writable(dump)
     check_writable(certificate)
     settings = options.build(
-        engine, timeout, memory, seed, dump, check=check, nodes=nodes, threads=cores(), solver=solver, trust_solver=trust_solver
+        engine,
+        timeout,
+        memory,
+        seed,
+        dump,
+        check=check,
+        nodes=nodes,
+        threads=cores(),
+        solver=solver,
+        trust_solver=trust_solver,
+        jobs=cores() if jobs is None else jobs,
+        cluster=cluster,
     )
     question = ask()
     try:

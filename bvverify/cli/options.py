@@ -116,6 +116,12 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Let neither the kerne
 TrustSolver = Annotated[
     bool, typer.Option("--trust-solver", help="Take the solver's word for a part that it closed, without a proof; the result says so.")
 ]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", metavar="N", help="Processes that take part in a hard search [default: all cores].")
+]
+ClusterOption = Annotated[
+    str | None, typer.Option("--cluster", metavar="ADDRESS", help="Workers of this Dask scheduler take part instead (an extra).")
+]
 Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="Give up after a search of about N nodes [default: no limit].")]
 
 
@@ -138,6 +144,8 @@ def build(
     threads: int = 1,
     solver: Solver = Solver.Z3,
     trust_solver: bool = False,
+    jobs: int = 1,
+    cluster: str | None = None,
 ) -> Options:
     """The options of the pipeline; ``UsageError`` for a limit that limits nothing or everything."""
     from bvverify.pipeline import Options
@@ -152,6 +160,8 @@ def build(
         raise UsageError(f"--seed {seed}: a seed is 0 to {2**32 - 1}")
     if nodes is not None and nodes < 0:
         raise UsageError(f"--nodes {nodes}: a number of nodes is not negative")
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least one process is needed")
     return Options(
         engine=engine.value,
         solver=solver.value,
@@ -163,4 +173,6 @@ def build(
         trust_solver=trust_solver,
         most_nodes=nodes,
         threads=threads,
+        jobs=jobs,
+        cluster=cluster,
     )

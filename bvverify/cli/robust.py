@@ -27,6 +27,8 @@ def command(
     no_check: o.NoCheck = False,
     trust_solver: o.TrustSolver = False,
     nodes: o.Nodes = None,
+    jobs: o.Jobs = None,
+    cluster: o.ClusterOption = None,
     dump_smt2: o.Dump = None,
     json: o.Json = False,
 ) -> int:
@@ -46,4 +48,4 @@ def command(
 
     return decide.decide(NAME, lambda: question.ask_robust(model, source, radius, epsilon, label, o.whose(semantics, accumulator), clip),
                          engine, timeout, memory, seed, dump_smt2, witness, as_json=json, certificate=certificate, check=not no_check,
-                         nodes=nodes, solver=solver, trust_solver=trust_solver)  # fmt: skip
+                         nodes=nodes, solver=solver, trust_solver=trust_solver, jobs=jobs, cluster=cluster)  # fmt: skip

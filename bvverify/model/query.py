@@ -7,6 +7,7 @@ conjunctions; *verified*, that none does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +111,10 @@ class Property:
                 row[other], row[target] = 1, -1
                 rows.append(Linear(frozen_array(row, np.int64), 0 if target < other else -1))
         return Property((tuple(rows),), f"the class never becomes {target} (first index of the largest output)")
+
+    def only(self, conjunctions: Sequence[int]) -> Property:
+        """Some of its conjunctions."""
+        return Property(tuple(self.violation[i] for i in conjunctions), self.text, self.label, self.sha256)
 
     def violated(self, x: Int64Array, y: Int64Array) -> np.ndarray:
         """Which of a batch of inputs and outputs (both flattened to two axes) violate the property; bool (batch,)."""

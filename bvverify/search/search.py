@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -29,6 +29,7 @@ from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 from bvverify.search import saturation
 from bvverify.search.branching import choose
+from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
 from bvverify.search.rows import Rows
@@ -81,25 +82,6 @@ Solver = Callable[[int, Bounds, Box], Literal["unsat"] | Int64Array | None]
 Report = Callable[[str], None]
 
 
-@dataclass(slots=True, eq=False)
-class Node:
-    """A subproblem. ``split`` is its own next split once it is bounded; ``m`` holds the multipliers to start its children from."""
-
-    number: int
-    parent: Node | None
-    conjunction: int
-    second: bool = False
-    bound: float = -np.inf
-    split: tuple[int, int, int] | None = None
-    m: dict[int, Tensor] = field(default_factory=dict)
-    logits: Tensor | None = None
-    children: tuple[Node, Node] | None = None
-    kind: Kind | None = None
-    leaf: int = -1
-    same: Node | None = None
-    """Another node with the same ranges, whose tree proves this one too."""
-
-
 @dataclass(slots=True)
 class Outcome:
     """``witness``: an input that violates; ``trees`` a tree for each conjunction when all are closed; otherwise what is still open."""
@@ -112,6 +94,11 @@ class Outcome:
     """The worst bound of an open node, in units of the violation's rows (negative: not yet excluded); infinite with none open."""
     conjunctions: tuple[int, ...]
     """Those with an open node."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to search."""
+        return self.witness is not None or self.trees is not None
 
 
 class Search:
@@ -131,6 +118,7 @@ class Search:
         self.claims = root.limits()
         self.open: list[tuple[float, int, Node]] = []
         self.nodes, self.attacked, self.deepened, self.asked = 0, 0, 0, 0
+        self.early, self.early_deep = _EARLY, _EARLY_DEEP
         self.leaf_multipliers: list[dict[int, Int64Array]] = []
         self.leaf_weights: list[Int64Array] = []
         self.exponents: dict[int, int] = {}
@@ -153,8 +141,7 @@ class Search:
             until = deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
             if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
-            parents = [heapq.heappop(self.open)[2] for _ in range(min(self.batch, len(self.open)))]
-            children = [child for parent in parents for child in self._branch(parent)]
+            children = [child for parent in self.take(self.batch) for child in self._branch(parent)]
             self._work(children, NODE_SETTINGS, until)
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][0]:.3g}")
@@ -165,7 +152,7 @@ class Search:
 
     def so_far(self) -> Outcome:
         """What is open where ``run`` was interrupted: read off the trees, since nodes at work are in no pool."""
-        left = [node for root in self.trees.values() for node in _open_leaves(root)]
+        left = [node for root in self.trees.values() for node in open_leaves(root)]
         bound = min((node.bound for node in left), default=np.inf)
         return Outcome(None, None, self.nodes, len(left), bound, tuple(sorted({node.conjunction for node in left})))
 
@@ -186,6 +173,46 @@ class Search:
         """Inputs (batch, *input shape) that came near to a violation."""
         if self.attack is not None:
             self.attack.suggest(sorted({node.conjunction for *_, node in self.open}), points)
+
+    # -- in parts (``search.spread``) ------------------------------------------------------------------------------------
+
+    def take(self, most: int) -> list[Node]:
+        """Open nodes out of the pool, the worst first."""
+        return [heapq.heappop(self.open)[2] for _ in range(min(most, len(self.open)))]
+
+    def put_back(self, node: Node) -> None:
+        """An open node into the pool."""
+        heapq.heappush(self.open, (node.bound, node.number, node))
+
+    def plant(self, seeds: Sequence[Seed]) -> list[Node]:
+        """Begin below nodes of another search, instead of at the root; what is early in a search has been there."""
+        self.trees, self.open, self.nodes, self.early, self.early_deep = {}, [], len(seeds), 0, 0
+        nodes = [seed.node(number) for number, seed in enumerate(seeds, 1)]
+        for node in nodes:
+            self.put_back(node)
+        return nodes
+
+    def graft(
+        self, nodes: Sequence[Node], trees: Sequence[Grown], weights: Sequence[Int64Array], multipliers: Sequence[dict[int, Int64Array]]
+    ) -> None:
+        """What grew elsewhere below nodes that were taken, and the leaves there."""
+        first = len(self.leaf_weights)
+        self.leaf_weights += weights
+        self.leaf_multipliers += multipliers
+        for root, tree in zip(nodes, trees, strict=True):
+            splits, leaves, still = iter(tree.splits), iter(tree.leaves), iter(tree.open)
+            stack = [root]
+            for kind in tree.kinds:
+                node = stack.pop()
+                if kind == OPEN:
+                    node.take(next(still))
+                    self.put_back(node)
+                elif kind == Kind.SPLIT:
+                    first_part, second_part = self._split_at(node, *next(splits))
+                    stack += [second_part, first_part]
+                else:
+                    node.kind, node.m, node.logits = Kind(kind), {}, None
+                    node.leaf = first + next(leaves) if kind == Kind.BOUND else -1
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -300,7 +327,7 @@ class Search:
             if node.split is None:
                 self._at_a_point(node, x[0][row])
                 continue
-            heapq.heappush(self.open, (node.bound, node.number, node))
+            self.put_back(node)
         self._try(nodes, best, np.flatnonzero(~done), deadline)
 
     def _start(self, nodes: list[Node], corners: dict[int, Any], objective: Objective) -> tuple[dict[int, Tensor], Tensor]:
@@ -413,11 +440,11 @@ class Search:
             return
         self.witness, starts = self.attack.candidates([nodes[row].conjunction for row in rows], x)
         for conjunction, start in starts[:_TRIES]:
-            if self.witness is not None or not self._affords(self.attacked, self.attack_cost, _EARLY, deadline):
+            if self.witness is not None or not self._affords(self.attacked, self.attack_cost, self.early, deadline):
                 break
             self.attacked += 1
             self.witness = self.attack.polish(conjunction, start)
-        while self.witness is None and self.attack.deepens and self._affords(self.deepened, _DEEP_COST, _EARLY_DEEP, deadline):
+        while self.witness is None and self.attack.deepens and self._affords(self.deepened, _DEEP_COST, self.early_deep, deadline):
             self.deepened += 1
             self.witness = self.attack.deepen()
 
@@ -459,16 +486,6 @@ class Search:
                 values[index], exponents[index] = full, self.exponents[index] - _WEIGHT_BITS
         weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.rows.most_rows), np.int64)
         return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
-
-
-def _open_leaves(root: Node) -> Iterator[Node]:
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if node.children is not None:
-            stack += node.children
-        elif node.kind is None and node.same is None:
-            yield node
 
 
 def _pace(bound: Tensor) -> Tensor:

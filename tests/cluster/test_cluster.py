@@ -7,16 +7,23 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import hard_questions
 import pytest
 from dask_processes import Cluster
 
 from bvverify import examples
+from bvverify.certify import kernel
 from bvverify.cli import batch_row, cluster_row, main
 from bvverify.cli.batch_row import Task
 from bvverify.load.instances import read_instances
 from bvverify.pipeline import Options
+from bvverify.search import proof, spread, workers
+from bvverify.search.leaf import LeafSolver
+from bvverify.search.root import Root
+from bvverify.search.search import Search
 
 pytest.importorskip("distributed")
 MLP, CNN, IMAGES = (examples.path(name) for name in ("digits_mlp_qop.onnx", "digits_cnn_qdq.onnx", examples.IMAGES))
@@ -149,7 +156,7 @@ def test_what_cannot_be_read_is_said_in_the_users_words(cluster, tmp_path):
 )
 def test_a_cluster_that_will_not_do_is_one_line(cluster, instances, tmp_path, patch, address, complaint):
     arguments = ["batch", str(instances), "--output", str(tmp_path / "out.jsonl"), "--cluster", address or cluster.address]
-    code = f"import sys; from bvverify.cli import cluster, main; {patch}\nsys.exit(main({arguments!r}))"
+    code = f"import sys; from bvverify import cluster; from bvverify.cli import main; {patch}\nsys.exit(main({arguments!r}))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.count("\n") == 1
@@ -201,3 +208,21 @@ def test_a_process_that_dies_costs_its_row_another_try(tmp_path, monkeypatch):
 def test_nobody_wants_it(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_row, "_idle", [])
     assert cluster_row._twice(_task(tmp_path, CNN, f"{IMAGES}::8", "", 3, ""), None, lambda: False) == (None, 1)
+
+
+def test_one_hard_search_on_the_cluster(cluster, monkeypatch):
+    """In rounds on its workers, of which one is killed on the way; what they grow is one proof."""
+    monkeypatch.setattr(spread, "_ALONE", 0)
+    monkeypatch.setattr(spread, "_ROUND", 3)
+    query = hard_questions.query(-1)
+    with workers.workers(1, cluster.address) as others:
+        assert others.count == 2
+        search = Search(Root.of(query, []), [0, 1])
+        search.batch = 2
+        killer = threading.Timer(1.0, lambda: cluster.kill(0))
+        killer.start()
+        outcome = spread.Spread(search, others, LeafSolver(query, "z3", 1024, 0)).run(None)
+        killer.join()
+    cluster.add()
+    made = proof.certificate(query, search.root.tightenings, [outcome.trees[i] for i in sorted(outcome.trees)])
+    assert kernel.check(made, query).bound_leaves > 10

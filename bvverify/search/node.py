@@ -1,0 +1,127 @@
+"""The nodes of a search, and what of them goes to another process and comes back: seeds, and what grew below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from bvverify.bounds.linear_maps import Tensor
+from bvverify.errors import InternalError
+from bvverify.model.certificate import Kind
+from bvverify.model.types import Float32Array
+
+Split = tuple[int, int, int]
+"""Operation (or ``INPUT``), unit, value: at most it in the first part, above it in the second."""
+OPEN = -1
+"""The kind of a node that is neither split nor closed."""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A subproblem. ``split`` is its own next split once it is bounded; ``m`` holds the multipliers to start its children from."""
+
+    number: int
+    parent: Node | None
+    conjunction: int
+    second: bool = False
+    bound: float = -np.inf
+    split: Split | None = None
+    m: dict[int, Tensor] = field(default_factory=dict)
+    logits: Tensor | None = None
+    children: tuple[Node, Node] | None = None
+    kind: Kind | None = None
+    leaf: int = -1
+    same: Node | None = None
+    """Another node with the same ranges, whose tree proves this one too."""
+
+    def state(self) -> State:
+        """What its children start from."""
+        if self.split is None or self.logits is None:
+            raise InternalError("a node that is not bounded was called open: please report this")
+        return State(self.split, self.bound, {i: v.numpy() for i, v in self.m.items()}, self.logits.numpy())
+
+    def take(self, state: State) -> None:
+        """Become open, with that state."""
+        self.split, self.bound = state.split, state.bound
+        self.m, self.logits = {i: torch.from_numpy(v) for i, v in state.m.items()}, torch.from_numpy(state.logits)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """An open node's next split, bound, multipliers and logits, as arrays."""
+
+    split: Split
+    bound: float
+    m: dict[int, Float32Array]
+    logits: Float32Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seed:
+    """An open node on its own: its conjunction and the way to it from the root (each split, and whether into its second part)."""
+
+    conjunction: int
+    path: tuple[tuple[Split, bool], ...]
+    state: State
+
+    @staticmethod
+    def of(node: Node) -> Seed:
+        """An open node of a search."""
+        path, at = [], node
+        while at.parent is not None:
+            assert at.parent.split is not None
+            path.append((at.parent.split, at.second))
+            at = at.parent
+        return Seed(node.conjunction, tuple(path[::-1]), node.state())
+
+    def node(self, number: int) -> Node:
+        """The node again, below a bare path."""
+        at = Node(0, None, self.conjunction)
+        for split, second in self.path:
+            at.split, at.kind = split, Kind.SPLIT
+            at = Node(0, at, self.conjunction, second)
+        at.number = number
+        at.take(self.state)
+        return at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grown:
+    """A tree in preorder: the kind of each node (or ``OPEN``), the splits, the numbers of the bounded leaves, the open nodes' states."""
+
+    kinds: tuple[int, ...]
+    splits: tuple[Split, ...]
+    leaves: tuple[int, ...]
+    open: tuple[State, ...]
+
+    @staticmethod
+    def of(root: Node) -> Grown:
+        """The tree below a node."""
+        kinds, splits, leaves, still = [], [], [], []
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            kinds.append(OPEN if node.kind is None else int(node.kind))
+            if node.children is not None:
+                assert node.split is not None
+                splits.append(node.split)
+                stack += [node.children[1], node.children[0]]
+            elif node.kind is Kind.BOUND:
+                leaves.append(node.leaf)
+            elif node.kind is None:
+                still.append(node.state())
+        return Grown(tuple(kinds), tuple(splits), tuple(leaves), tuple(still))
+
+
+def open_leaves(root: Node) -> Iterator[Node]:
+    """The leaves below a node that are not closed."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.children is not None:
+            stack += node.children
+        elif node.kind is None and node.same is None:
+            yield node
