@@ -113,8 +113,8 @@ def _checked(certificate: Certificate, query: Query, memory_mb: int) -> tuple[Ch
 
 def _models(file: Path, certificate: Certificate, given: Path | None, second: Path | None) -> tuple[Path, Path]:
     """The model's file twice, or where ``compare`` held two files against each other, both."""
-    from bvverify.compare.joint import AGAINST
     from bvverify.errors import UsageError
+    from bvverify.model.certificate import AGAINST
 
     stated = certificate.statement
     if AGAINST not in stated.model_sha256:
@@ -137,10 +137,9 @@ def _model(file: Path, stated: str, given: Path | None, option: str = "--model")
 
 def _network(paths: tuple[Path, Path], certificate: Certificate, *, named: bool) -> Network:
     """The network that the statement is about: the model under its semantics, or two of ``compare`` side by side."""
-    from bvverify.compare.align import align
-    from bvverify.compare.joint import AGAINST, join
     from bvverify.errors import InputError, UsageError
     from bvverify.load.load import load
+    from bvverify.model.certificate import AGAINST
     from bvverify.model.query import Box
 
     stated = certificate.statement
@@ -148,6 +147,9 @@ def _network(paths: tuple[Path, Path], certificate: Certificate, *, named: bool)
         return load(paths[0], stated.semantics)
     if named:
         raise UsageError("a certificate of compare is about two readings side by side: leave out --property and --input")
+    from bvverify.compare.align import align
+    from bvverify.compare.joint import join
+
     a, b = (load(path, semantics) for path, semantics in zip(paths, stated.semantics.split(AGAINST, 1), strict=True))
     _check_box(paths[0], certificate, align(a, b)[0])
     joint = join(a, b, Box.of(stated.lo, stated.hi))
@@ -254,7 +256,7 @@ def _lines(certificate: Certificate, network: Network, outcome: Outcome) -> list
 
 def _models_named(network: Network) -> str:
     """The model's file, or both of ``compare``."""
-    from bvverify.compare.joint import AGAINST
+    from bvverify.model.certificate import AGAINST
 
     made = network.provenance
     paths, digests = (made.path.split(AGAINST), made.sha256.split(AGAINST)) if AGAINST in made.sha256 else ([made.path], [made.sha256])

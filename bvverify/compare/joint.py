@@ -20,6 +20,7 @@ from bvverify.compare.agreement import may_part
 from bvverify.compare.align import align, same_meaning, two_files
 from bvverify.compare.readers import moved
 from bvverify.model import requant as rq
+from bvverify.model.certificate import AGAINST
 from bvverify.model.network import Network, Output, Provenance
 from bvverify.model.ops import Concat, Dense, Op, Reshape, inputs
 from bvverify.model.query import Box
@@ -27,7 +28,6 @@ from bvverify.model.requant import ByChannel, Requant
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import AnyArray, QType, Tensor
 
-AGAINST = " against "
 _MOST_LINEAR = 4096
 """Elements of all tensors up to which linear bounds are worth their seconds here."""
 

@@ -39,6 +39,8 @@ from bvverify.model.types import Int64Array
 _MOST_EXPONENT = 256
 MOST_PROOF_BYTES = 256 << 20
 """Of all proofs of a certificate's leaves together, as text."""
+AGAINST = " against "
+"""Between the paths, digests and semantics of the two networks that a joint one was made of (``bvverify.compare``)."""
 INPUT = -1
 """Stands for the network's input where a split names an operation; its units are the input's elements."""
 
