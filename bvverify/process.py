@@ -44,14 +44,14 @@ class Child:
     """A running child: ``python -m module`` with a job on its stdin."""
 
     def __init__(self, module: str, job: Any, memory_mb: int) -> None:
-        self.started, self.job, self.stopped = time.monotonic(), pickle.dumps(job), False
+        self.started, self.module, self.job, self.stopped = time.monotonic(), module, pickle.dumps(job), False
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | one_thread | {_PARENT: str(os.getpid()), _MEMORY: str(memory_mb)},
+            env=os.environ | one_thread | watched_by() | {_MEMORY: str(memory_mb)},
             start_new_session=True,
         )
 
@@ -77,7 +77,7 @@ class Child:
             return self._ended("memory")
         if self.process.returncode == _REFUSED:
             raise UsageError(text.strip())
-        raise InternalError(f"the solver's process failed: {(text.strip().splitlines() or ['no message'])[-1]}")
+        raise InternalError(f"a process of {self.module} failed: {(text.strip().splitlines() or ['no message'])[-1]}")
 
     def stop(self) -> None:
         """End it from another thread than the one that waits."""
@@ -92,13 +92,18 @@ class Child:
 _MEMORY_WORDS = ("MemoryError", "out of memory", "bad_alloc", "failed to map", "Cannot allocate")
 
 
+def watched_by() -> dict[str, str]:
+    """What the environment of a child has to say for ``end_with_parent``."""
+    return {_PARENT: str(os.getpid())}
+
+
 def end_with_parent() -> None:
     """Called first in a child: it ends when its parent has gone, which, killed, could not end it."""
     threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]),), daemon=True).start()
 
 
 def refuse(why: str) -> None:
-    """For a child: end, since a file that the user named cannot be written."""
+    """For a child: end, since a file that the user named cannot be written or read."""
     sys.stderr.write(why)
     sys.exit(_REFUSED)
 
@@ -109,7 +114,9 @@ def limit_memory() -> None:
         import resource
     except ImportError:  # no such limit on this system; the time limit still holds
         return
-    limit = int(os.environ[_MEMORY]) << 20
+    limits = [int(os.environ[_MEMORY]) << 20, *resource.getrlimit(resource.RLIMIT_AS)]
+    # A lower limit than ours, of whoever started bvverify, stays.
+    limit = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 

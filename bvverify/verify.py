@@ -60,7 +60,7 @@ class Options:
     to an ILP reading, whose answer can falsify (its input replays) and never verify. ``dump`` is a file that receives the solver's
     question as SMT-LIB 2. ``check`` False leaves the kernel and proofs out, which the result records;
     ``trust_solver`` takes a solver's word for a leaf without a proof, and so does ``engine`` "smt" where none can be made;
-    ``most_nodes`` ends the search early; ``threads`` is for one search (batches have one each).
+    ``most_nodes`` ends the search early, and with it the question; ``threads`` is for one search (batches have one each).
     """
 
     engine: Engine = "auto"
@@ -231,6 +231,8 @@ def _through(state: State, names: Sequence[str], started: float) -> Result:
             state.reason = state.reason or f"the time limit of {options.timeout:g} s ran out before stage {name!r}"
             state.ran_out = "time"
             break
+        if state.ran_out == "nodes":
+            break  # a limit of nodes is there to end the question; a solver would know of no end
         state.progress(name, f"{len(state.open)} of {len(query.property.violation)} violations open")
         begun, state.stage = time.monotonic(), name
         outcome = stages[name](state)

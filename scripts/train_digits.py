@@ -4,6 +4,9 @@ Four files: an MLP and a CNN, each as QOperator (QLinearConv, QGemm) and as QDQ 
 DequantizeLinear), with a few test images and one VNN-LIB property. Deterministic for a seed on one machine; the files in
 ``bvverify/examples`` are the ones that tests and ``bvverify demo`` use. The MLP also as ``digits_mlp.tflite``, whose kernel modes differ.
 
+Both also as they were before quantisation (``_float``), and on a 6-bit grid (``_6bit``: weights within [-31, 31], activations of 64 levels,
+stored in bytes): what ``bvverify compare`` holds against the 8-bit files.
+
 Two choices keep the files exact on every CPU:
 
 * activations are uint8 and weights int8 within [-63, 63], so that no pair of products leaves int16 (2 * 255 * 63 = 32130) and CPUs
@@ -53,6 +56,7 @@ class Layer:
     output_zero_point: int
     pads: int = 0
     pool: bool = False  # a 2x2 max pool behind it
+    top: int = 255  # the largest activation; below 255 a Clip on the integers sees to it
 
 
 def mlp(hidden: int = 32) -> nn.Sequential:
@@ -86,9 +90,12 @@ def train(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, epochs: int) -
 
 
 def quantise(
-    model: nn.Sequential, calibration: torch.Tensor, input_scale: np.float32 = INPUT_SCALE, limit: int = WEIGHT_LIMIT
+    model: nn.Sequential, calibration: torch.Tensor, input_scale: np.float32 = INPUT_SCALE, limit: int = WEIGHT_LIMIT, top: int = 255
 ) -> list[Layer]:
-    """Post-training quantisation: ranges observed on the calibration images, rounding by ``torch.quantize_per_*``."""
+    """Post-training quantisation: ranges observed on the calibration images, rounding by ``torch.quantize_per_*``.
+
+    Weights are within [-limit, limit], activations within [0, top].
+    """
     layers: list[Layer] = []
     x, scale = calibration, input_scale
     modules = list(model)
@@ -100,7 +107,7 @@ def quantise(
             relu = i + 1 < len(modules) and isinstance(modules[i + 1], nn.ReLU)
             seen = x.clamp(min=0) if relu else x
             lo, hi = min(0.0, float(seen.min())), max(0.0, float(seen.max()))
-            out_scale = np.float32((hi - lo) / 255)
+            out_scale = np.float32((hi - lo) / top)
             zero_point = round(-lo / float(out_scale))
             conv = isinstance(module, nn.Conv2d)
             w_scale, weight = quantise_weight(module.weight, limit, per_channel=conv)
@@ -108,7 +115,7 @@ def quantise(
             bias = np.rint(module.bias.double().numpy() / (np.float64(scale) * w_scale.astype(np.float64))).astype(np.int32)
             pool = conv and isinstance(modules[min(i + 2, len(modules) - 1)], nn.MaxPool2d)
             layers.append(
-                Layer("conv" if conv else "gemm", weight, w_scale, bias, out_scale, zero_point, module.padding[0] if conv else 0, pool)
+                Layer("conv" if conv else "gemm", weight, w_scale, bias, out_scale, zero_point, module.padding[0] if conv else 0, pool, top)
             )
             scale = out_scale
     return layers
@@ -176,16 +183,47 @@ def qoperator(name: str, layers: list[Layer], input_scale: np.float32 = INPUT_SC
         y_scale, y_zero = g.pair(out, layer.output_scale, layer.output_zero_point)
         if layer.kind == "conv":
             inputs = [x, scale, zero, weight, w_scale, w_zero, y_scale, y_zero, bias]
-            x = g.node("QLinearConv", inputs, out, kernel_shape=[3, 3], pads=[layer.pads] * 4, strides=[1, 1])
+            x = clipped(g, g.node("QLinearConv", inputs, out, kernel_shape=[3, 3], pads=[layer.pads] * 4, strides=[1, 1]), layer)
             if layer.pool:
                 x = g.node("MaxPool", [x], f"{out}_pooled", kernel_shape=[2, 2], strides=[2, 2])
         else:
             if not flat:
                 x, flat = g.node("Flatten", [x], f"{out}_flat", axis=1), True
             inputs = [x, scale, zero, weight, w_scale, w_zero, bias, y_scale, y_zero]
-            x = g.node("QGemm", inputs, out, domain="com.microsoft", alpha=1.0, transB=1)
+            x = clipped(g, g.node("QGemm", inputs, out, domain="com.microsoft", alpha=1.0, transB=1), layer)
         scale, zero = y_scale, y_zero
     g.node("DequantizeLinear", [x, scale, zero], "logits")
+    return g.finish(name)
+
+
+def clipped(g: Graph, x: str, layer: Layer) -> str:
+    """The layer's result within the levels that it may take."""
+    if layer.top == 255:
+        return x
+    ends = [g.constant(f"{x}_{end}", value, np.uint8) for end, value in (("least", 0), ("largest", layer.top))]
+    return g.node("Clip", [x, *ends], f"{x}_clipped")
+
+
+def real(name: str, model: nn.Sequential) -> onnx.ModelProto:
+    """The network before quantisation: Conv, Gemm, Relu and MaxPool in float32."""
+    g, x = Graph(), "image"
+    modules = [m for m in model if not isinstance(m, nn.Flatten)]
+    flat = False
+    for i, module in enumerate(modules):
+        out = "logits" if i == len(modules) - 1 else f"step{i}"
+        match module:
+            case nn.ReLU():
+                x = g.node("Relu", [x], out)
+            case nn.MaxPool2d():
+                x = g.node("MaxPool", [x], out, kernel_shape=[2, 2], strides=[2, 2])
+            case nn.Conv2d() | nn.Linear():
+                if isinstance(module, nn.Linear) and not flat:
+                    x, flat = g.node("Flatten", [x], f"{out}_flat", axis=1), True
+                weights = [g.constant(f"{out}_{n}", v.detach().numpy(), np.float32) for n, v in module.named_parameters()]
+                if isinstance(module, nn.Linear):
+                    x = g.node("Gemm", [x, *weights], out, transB=1)
+                else:
+                    x = g.node("Conv", [x, *weights], out, kernel_shape=[3, 3], pads=[module.padding[0]] * 4, strides=[1, 1])
     return g.finish(name)
 
 
@@ -287,7 +325,7 @@ def main() -> None:
     for name, model, epochs in (("mlp", mlp(), 60), ("cnn", cnn(), 80)):
         train(model, torch.from_numpy(train_x), torch.from_numpy(train_y), epochs)
         with torch.no_grad():
-            real = (model(torch.from_numpy(test_x)).argmax(1).numpy() == test_y).mean()
+            reached = (model(torch.from_numpy(test_x)).argmax(1).numpy() == test_y).mean()
         layers = quantise(model, torch.from_numpy(train_x[:500]))
         if name == "mlp":
             (arguments.output / "digits_mlp.tflite").write_bytes(tflite(layers, INPUT_SCALE))
@@ -297,12 +335,23 @@ def main() -> None:
             path.write_bytes(write(f"digits_{name}", layers).SerializeToString(deterministic=True))
             answers[form], operators = logits(path, test_x)
             accuracy = (answers[form].argmax(1) == test_y).mean()
-            print(f"{path.name}: {path.stat().st_size} bytes, accuracy {accuracy:.1%} (float {real:.1%}), runs as {' '.join(operators)}")
+            print(f"{path.name}: {path.stat().st_size} bytes, accuracy {accuracy:.1%} (float {reached:.1%}), runs as {' '.join(operators)}")
             unfused = {"Conv", "Gemm", "MatMul", "Relu"} & set(operators)
             if unfused:
                 raise SystemExit(f"{path.name}: ONNX Runtime leaves {sorted(unfused)} in float")
             if accuracy <= 0.93:
                 raise SystemExit(f"{path.name}: an accuracy of {accuracy:.1%} is not worth shipping")
+        versions = {"float": real(f"digits_{name}", model)}
+        versions["6bit"] = qoperator(f"digits_{name}", quantise(model, torch.from_numpy(train_x[:500]), limit=31, top=63))
+        for form, version in versions.items():
+            path = arguments.output / f"digits_{name}_{form}.onnx"
+            path.write_bytes(version.SerializeToString(deterministic=True))
+            other, operators = logits(path, test_x)
+            differ = (other.argmax(1) != answers["qop"].argmax(1)).sum()
+            print(
+                f"{path.name}: {path.stat().st_size} bytes, accuracy {(other.argmax(1) == test_y).mean():.1%}, {differ} of 400 classes"
+                f" differ from the 8-bit ones, runs as {' '.join(operators)}"
+            )
         if not np.array_equal(answers["qop"], answers["qdq"]):
             raise SystemExit(f"digits_{name}: the QOperator and the QDQ file disagree")
 

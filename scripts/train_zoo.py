@@ -26,7 +26,8 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-from train_digits import quantise_weight
+from torch.ao.quantization import HistogramObserver
+from train_digits import WEIGHT_LIMIT, quantise_weight
 
 INPUT_SCALE = np.float32(1 / 255)
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -99,7 +100,7 @@ def train(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, *, adversarial
 
 
 def quantise(model: nn.Sequential, calibration: torch.Tensor) -> list[Layer]:
-    """Post-training quantisation: output ranges observed on calibration images."""
+    """Post-training quantisation: weights by their largest, outputs by PyTorch's own observer on calibration images."""
     layers: list[Layer] = []
     x, scale, modules = calibration, INPUT_SCALE, list(model)
     with torch.no_grad():
@@ -107,13 +108,14 @@ def quantise(model: nn.Sequential, calibration: torch.Tensor) -> list[Layer]:
             x = module(x)
             if not isinstance(module, nn.Linear | nn.Conv2d):
                 continue
-            seen = x.clamp(min=0) if i + 1 < len(modules) else x
-            lo, hi = min(0.0, float(seen.min())), max(0.0, float(seen.max()))
-            out_scale = np.float32((hi - lo) / 255)
+            observer = HistogramObserver(dtype=torch.quint8)
+            observer(x.clamp(min=0) if i + 1 < len(modules) else x)
+            observed, zero_point = observer.calculate_qparams()
+            out_scale = np.float32(observed)
             conv = isinstance(module, nn.Conv2d)
-            w_scale, weight = quantise_weight(module.weight, per_channel=conv)
+            w_scale, weight = quantise_weight(module.weight, WEIGHT_LIMIT, per_channel=conv)
             bias = np.rint(module.bias.double().numpy() / (np.float64(scale) * w_scale.astype(np.float64))).astype(np.int32)
-            layers.append(Layer(weight, w_scale, bias, out_scale, round(-lo / float(out_scale)), module.stride[0] if conv else 0))
+            layers.append(Layer(weight, w_scale, bias, out_scale, int(zero_point), module.stride[0] if conv else 0))
             scale = out_scale
     return layers
 
@@ -167,6 +169,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # sums in one order: the same networks on machines with any number of cores
     warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
     images = {part: read(arguments.data, f"{part}-images-idx3-ubyte") for part in ("train", "t10k")}
     labels = {part: read(arguments.data, f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bvverify.cli.question import real_number
 from bvverify.model.network import Network
 from bvverify.model.query import Box
+from bvverify.model.types import Quantisation
 
 if TYPE_CHECKING:
     from bvverify.load.arrays import Batch
@@ -24,7 +25,8 @@ def lines(network: Network, boxes: Sequence[Box], given: dict[str, Any], batch: 
     if not boxes or not (made or (given.get("radius") is None and not any(box.varying for box in boxes))):
         return notes
     text = str(boxes[0]) if len(boxes) == 1 else f"in none of the {len(boxes)} boxes does a value vary"
-    step = None if network.input.quantiser is None else Fraction(network.input.quantiser.scale)
+    quantiser = network.input.quantiser
+    step = Fraction(quantiser.scale) if isinstance(quantiser, Quantisation) else None
     if epsilon is not None and step is not None and real_number(epsilon) < step:
         shown = step if step.denominator <= _SMALL else f"{float(step):.6g}"
         text += f": epsilon is below one step of the input ({shown})"

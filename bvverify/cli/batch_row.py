@@ -84,10 +84,20 @@ def decide(task: Task) -> Answer:
     started = time.monotonic()
     try:
         line = _decide(task)
+        notes = _notes(task)
+        line |= {"notes": notes} if notes else {}
     # The outermost handler of this process: a bug that one row meets must not cost the others their answers.
     except Exception as error:
         line = failed(task, error)
     return line | {"seconds": round(time.monotonic() - started, 6)}
+
+
+def _notes(task: Task) -> list[str]:
+    """What a person should know of the row's input before believing the answer."""
+    if task.instance.property is not None:
+        return []
+    network = _network_of(task)
+    return read_input(network, task.instance.input).batch.notes(network)
 
 
 def failed(task: Task, error: Exception) -> Answer:

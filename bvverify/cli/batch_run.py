@@ -39,10 +39,12 @@ def run(
     work: Callable[[Task], Answer] = decide,
     certificates: Path | None = None,
     *,
+    cluster: str | None = None,
     allow_pickle: bool = False,
 ) -> int:
     """Decide the rows of ``instances`` that ``output`` has no answer for, and return the exit code.
 
+    ``cluster`` is the address of a Dask scheduler, whose workers decide instead of processes here.
     ``certificates`` is a folder that receives a certificate for each verified row, named by the row's number. PyTorch files are opened
     with ``allow_pickle`` only.
     """
@@ -59,7 +61,7 @@ def run(
         tasks = [Task(rows[i], options, semantics, saved[i], allow_pickle) for i in missing]
         with _bar(len(rows), len(found)) as show:
             try:
-                for answer in in_pool(tasks, work, lost, jobs):
+                for answer in in_pool(tasks, work, lost, jobs) if cluster is None else _in_cluster(tasks, cluster):
                     answers.append(answer)
                     counts[answer["verdict"]] += 1
                     failures += str(answer["reason"]).startswith(INTERNAL)
@@ -71,6 +73,12 @@ def run(
     earlier = f", {len(found)} from an earlier run" if found else ""
     complain(f"{len(rows)} rows in {seconds:.1f} s{earlier}: {_tally(counts)}")
     return InternalError.exit_code if failures else 0
+
+
+def _in_cluster(tasks: Sequence[Task], address: str) -> Iterator[Answer]:
+    from bvverify.cli import cluster
+
+    return cluster.rows(tasks, lost, address)
 
 
 def processes(jobs: int | None) -> int:

@@ -28,6 +28,7 @@ def command(
     model: Annotated[
         Path | None, typer.Option("--model", metavar="MODEL", help="The network [default: the path it was made with].")
     ] = None,
+    against_model: o.AgainstModel = None,
     property_file: Annotated[
         Path | None, typer.Option("--property", metavar="PROPERTY.vnnlib", help="Require that it is about this property.")
     ] = None,
@@ -60,7 +61,8 @@ def command(
     from bvverify.model.certificate import Statement
 
     read = certificate_file.read(certificate)
-    network = _network(_model(certificate, read, model), read, named=property_file is not None or source is not None)
+    models = _models(certificate, read, model, against_model)
+    network = _network(models, read, named=property_file is not None or source is not None)
     queries = _queries(read, network, property_file, source, radius, epsilon, label, clip)
     begun, found, reason = time.monotonic(), None, ""
     differences = [read.statement.differs(Statement.of(query)) for query in queries]
@@ -109,18 +111,33 @@ def _checked(certificate: Certificate, query: Query, memory_mb: int) -> tuple[Ch
     return found.added_to(report), found
 
 
-def _model(file: Path, certificate: Certificate, given: Path | None) -> Path:
+def _models(file: Path, certificate: Certificate, given: Path | None, second: Path | None) -> tuple[Path, Path]:
+    """The model's file twice, or where ``compare`` held two files against each other, both."""
+    from bvverify.compare.joint import AGAINST
     from bvverify.errors import UsageError
 
-    recorded = Path(certificate.statement.model_path)
+    stated = certificate.statement
+    if AGAINST not in stated.model_sha256:
+        if second is not None:
+            raise UsageError(f"--against-model: {file} is about one model")
+        return (_model(file, stated.model_path, given),) * 2
+    one, _, other = stated.model_path.partition(AGAINST)
+    return _model(file, one, given), _model(file, other, second, "--against-model")
+
+
+def _model(file: Path, stated: str, given: Path | None, option: str = "--model") -> Path:
+    from bvverify.errors import UsageError
+
+    recorded = Path(stated)
     for path in (given,) if given is not None else (recorded, file.parent / recorded.name):
         if path.is_file() or given is not None:
             return path
-    raise UsageError(f"{file}: its model {recorded} is not here; name it with --model")
+    raise UsageError(f"{file}: its model {recorded} is not here; name it with {option}")
 
 
-def _network(path: Path, certificate: Certificate, *, named: bool) -> Network:
-    """The network that the statement is about: the model under its semantics, or two readings of it side by side (``compare``)."""
+def _network(paths: tuple[Path, Path], certificate: Certificate, *, named: bool) -> Network:
+    """The network that the statement is about: the model under its semantics, or two of ``compare`` side by side."""
+    from bvverify.compare.align import align
     from bvverify.compare.joint import AGAINST, join
     from bvverify.errors import InputError, UsageError
     from bvverify.load.load import load
@@ -128,14 +145,16 @@ def _network(path: Path, certificate: Certificate, *, named: bool) -> Network:
 
     stated = certificate.statement
     if AGAINST not in stated.semantics:
-        return load(path, stated.semantics)
+        return load(paths[0], stated.semantics)
     if named:
-        raise UsageError("a certificate of compare is about two readings of the model: leave out --property and --input")
-    a, b = (load(path, semantics) for semantics in stated.semantics.split(AGAINST, 1))
-    _check_box(path, certificate, a)
+        raise UsageError("a certificate of compare is about two readings side by side: leave out --property and --input")
+    a, b = (load(path, semantics) for path, semantics in zip(paths, stated.semantics.split(AGAINST, 1), strict=True))
+    _check_box(paths[0], certificate, align(a, b)[0])
     joint = join(a, b, Box.of(stated.lo, stated.hi))
     if joint.network is None:
-        raise InputError(f"{path}: on the certificate's box {stated.semantics} agree by their thresholds alone; there is nothing to check")
+        raise InputError(
+            f"{paths[0]}: on the certificate's box {stated.semantics} agree by their thresholds alone; there is nothing to check"
+        )
     return joint.network
 
 
@@ -225,12 +244,21 @@ def _lines(certificate: Certificate, network: Network, outcome: Outcome) -> list
         first,
         f"  {'shown' if outcome.code == 0 else 'claimed':<10} {_claim(certificate, network)}",
         f"  semantics  {network.semantics}",
-        f"  model      {Path(network.provenance.path).name}, sha256 {network.provenance.sha256[:16]}",
+        f"  model      {_models_named(network)}",
         f"  checked    {report.claims} claims, {report.splits} splits, {closed}, {outcome.seconds:.2f} s",
         *proved,
         *unchecked,
         f"  trusted    the kernel (bvverify.certify), the model's loader, thresholds and interpreter, NumPy{_besides(network, leaves)}",
     ]
+
+
+def _models_named(network: Network) -> str:
+    """The model's file, or both of ``compare``."""
+    from bvverify.compare.joint import AGAINST
+
+    made = network.provenance
+    paths, digests = (made.path.split(AGAINST), made.sha256.split(AGAINST)) if AGAINST in made.sha256 else ([made.path], [made.sha256])
+    return AGAINST.join(f"{Path(p).name}, sha256 {s[:16]}" for p, s in zip(paths, digests, strict=True))
 
 
 def _besides(network: Network, leaves: LeafReport) -> str:

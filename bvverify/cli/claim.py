@@ -48,12 +48,12 @@ class Claim:
         """Whether ``bvverify compare`` wrote it: an input under two readings, not an answer to a property."""
         return self.data.get("command") == "compare"
 
-    def network(self, model: Path | None, reading: str = "semantics") -> Network:
-        """The model, from ``model`` or from where it was, under the semantics that field ``reading`` names, with the recorded hash."""
-        recorded = self.mapping(self.data.get("model"), "model")
+    def network(self, model: Path | None, reading: str = "semantics", which: str = "model") -> Network:
+        """The model of field ``which``, from ``model`` or from where it was, with the recorded hash; ``reading`` has its semantics."""
+        recorded = self.mapping(self.data.get(which), which)
         where, sha256, semantics = recorded.get("path"), recorded.get("sha256"), self.data.get(reading)
         if not isinstance(where, str) or not isinstance(sha256, str) or not isinstance(semantics, str):
-            raise InputError(f"{self.path}: model.path, model.sha256 and {reading} are missing or no text")
+            raise InputError(f"{self.path}: {which}.path, {which}.sha256 and {reading} are missing or no text")
         network = load(model or Path(where), semantics)
         if network.provenance.sha256 != sha256:
             raise InputError(

@@ -1,11 +1,11 @@
-"""The question of ``bvverify compare`` from its arguments, and its answer as lines and as one JSON object."""
+"""The answer of ``bvverify compare`` as lines and as one JSON object."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,96 +14,22 @@ import numpy as np
 
 from bvverify import verify
 from bvverify.cli import about_box, report
+from bvverify.cli.compare_question import Asked
 from bvverify.cli.output import SCHEMA_VERSION, emit, settle, write
 from bvverify.cli.progress import ProgressLine
-from bvverify.cli.question import Near, load_against, read_input
 from bvverify.cli.trace_text import index
+from bvverify.compare.align import two_files
 from bvverify.compare.answer import Answer
-from bvverify.compare.compare import Comparison, compare
+from bvverify.compare.compare import Comparison, Interrupted, compare
 from bvverify.compare.joint import round_apart
 from bvverify.compare.layer import LayerComparison, compare_layer
 from bvverify.compare.parting import Parting, Rounding
-from bvverify.errors import InputError, UsageError
-from bvverify.load.arrays import Batch, Given
-from bvverify.load.load import load
+from bvverify.errors import UsageError
 from bvverify.model.network import Network
-from bvverify.model.query import Box
 from bvverify.model.result import Witness
-from bvverify.model.types import AnyArray, Int64Array
+from bvverify.model.types import AnyArray, Cells
 
 EXIT_CODES = {Answer.EQUAL: 0, Answer.DIFFERS: 10, Answer.UNKNOWN: 5}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """Two readings, the boxes (none where a layer alone is asked about), and what was given in the user's own words."""
-
-    a: Network
-    b: Network
-    boxes: tuple[Box, ...]
-    nominal: Int64Array | None
-    by_class: bool
-    layer: str | None
-    where: str
-    given: dict[str, Any]
-    batch: Batch | None = None
-    """The input that the box was built around, as it was read."""
-
-
-def ask(
-    model: Path,
-    semantics: str | None,
-    against: str,
-    property_file: Path | None,
-    source: str | None,
-    radius: int | None,
-    epsilon: str | None,
-    clip: str | None,
-    layer: str | None,
-    *,
-    by_class: bool,
-) -> Asked:
-    """What is asked; ``UsageError`` for arguments that contradict each other."""
-    near = any(option is not None for option in (source, radius, epsilon, clip))
-    if layer is not None and (near or property_file is not None or by_class):
-        raise UsageError("--layer asks about every input of one layer: leave out boxes and --class")
-    if property_file is not None and near:
-        raise UsageError("a property file gives the boxes: leave out --input, --radius, --epsilon and --clip")
-    if near and (source is None or (radius is None) == (epsilon is None)):
-        raise UsageError("a box is --input FILE[::INDEX] with one of --radius N (integer steps) and --epsilon R (a real number)")
-    a = load(model, semantics)
-    b = load_against(a, against)
-    boxes, given_input, where = _boxes(a, property_file, None if source is None else Near(source, radius, epsilon, clip))
-    given = {
-        "model": str(model),
-        "property": None if property_file is None else str(property_file),
-        "input": source,
-        "radius": radius,
-        "epsilon": epsilon,
-        "clip": clip,
-        "class": by_class,
-        "layer": layer,
-    }
-    nominal, batch = (None, None) if given_input is None else (given_input.x, given_input.batch)
-    return Asked(a, b, boxes, nominal, by_class, layer, where, given, batch)
-
-
-def _boxes(network: Network, property_file: Path | None, near: Near | None) -> tuple[tuple[Box, ...], Given | None, str]:
-    """The boxes, the input that one was built around, and the whole in words."""
-    if property_file is not None:
-        from bvverify.load import property_file as reader
-
-        boxes = tuple(box for box, _ in reader.read(property_file, network))
-        if not boxes:
-            raise InputError(f"{property_file}: every box in it is empty, so there is no input to compare on")
-        return boxes, None, f"every input of the boxes of {property_file}"
-    if near is None:
-        tensor = network.input.tensor
-        lo, hi = (np.full(tensor.shape, end, np.int64) for end in (tensor.qtype.lo, tensor.qtype.hi))
-        return (Box.of(lo, hi),), None, "every input"
-    near.check()
-    given = read_input(network, near.source)
-    return (near.box(network, given),), given, str(near)
 
 
 def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
@@ -118,8 +44,12 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
             refused, witness_file = error, None
         emit(json.dumps(_layer_object(asked, found)) if as_json else "\n".join(_layer_lines(asked, found, witness_file)))
         return settle(EXIT_CODES[found.answer], refused)
-    with ProgressLine() as progress:
-        made = _every_box(asked, settings, progress)
+    stop: Interrupted | None = None
+    try:
+        with ProgressLine() as progress:
+            made = every_box(asked, settings, progress)
+    except Interrupted as interrupted:
+        stop, made = interrupted, interrupted.made
     saved: list[Path] = []
     described = _object(asked, made, settings) | {"certificate": None}
     wanted = certificate_file is not None
@@ -136,10 +66,13 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
         refused, witness_file, wanted = error, None, False
         described["not_saved"] = str(error)
     emit(json.dumps(described) if as_json else "\n".join(_lines(asked, made, witness_file, saved, wanted=wanted)))
-    return settle(EXIT_CODES[made.answer], refused)
+    code = settle(EXIT_CODES[made.answer], refused)
+    if stop is not None:
+        raise stop
+    return code
 
 
-def _every_box(asked: Asked, settings: verify.Options, progress: verify.Progress) -> Comparison:
+def every_box(asked: Asked, settings: verify.Options, progress: verify.Progress) -> Comparison:
     """Differs if the readings differ on one box, equal if they are on all, within one limit."""
     started, results = time.monotonic(), []
     for box in asked.boxes:
@@ -149,6 +82,7 @@ def _every_box(asked: Asked, settings: verify.Options, progress: verify.Progress
             asked.b,
             box,
             by_class=asked.by_class,
+            delta=asked.delta,
             nominal=asked.nominal,
             options=replace(settings, timeout=left),
             progress=progress,
@@ -163,13 +97,14 @@ def _every_box(asked: Asked, settings: verify.Options, progress: verify.Progress
 
 def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Sequence[Path], *, wanted: bool) -> list[str]:
     lines = [str(made.answer), report.line("asked", f"{made.asked}, for {asked.where}")]
-    lines += [report.line(*pair) for pair in about_box.lines(asked.a, asked.boxes, asked.given, asked.batch)]
+    lines += [report.line(*pair) for pair in about_box.lines(asked.common, asked.boxes, asked.given, asked.batch)]
     if made.witnesses is None:
         lines.append(report.line("because", made.reason))
     lines.append(report.line("stage", f"{made.stage}, {made.seconds:.2f} s"))
-    lines += [report.line("may begin", f"{b.name}: {b.candidates} of {b.elements} elements") for b in made.begins if made.parting is None]
+    begins = made.begins if made.parting is None and not two_files(asked.a, asked.b) else ()
+    lines += [report.line("may begin", f"{b.name}: {b.candidates} of {b.elements} elements") for b in begins]
     if made.witnesses is not None:
-        lines += witness_lines(made.witnesses, made.parting)
+        lines += witness_lines(asked, made.witnesses, made.parting)
         if witness_file is not None:
             lines.append(report.line("saved", str(witness_file)))
     if made.answer is Answer.EQUAL:
@@ -181,13 +116,14 @@ def _lines(asked: Asked, made: Comparison, witness_file: Path | None, saved: Seq
     return lines + about(asked)
 
 
-def witness_lines(witnesses: tuple[Witness, Witness], parting: Parting | None) -> list[str]:
+def witness_lines(asked: Asked, witnesses: tuple[Witness, Witness], parting: Parting | None) -> list[str]:
     """What the one input gives under A and under B, where the two part, and who has replayed either."""
     lines = []
     for name, witness in zip("AB", witnesses, strict=True):
         outputs = " ".join(map(str, witness.output.ravel().tolist()))
         lines.append(report.line(f"outputs {name}", f"class {int(witness.output.argmax())}: {outputs}"))
-    lines += _parting_lines(parting)
+    if parting is not None or not two_files(asked.a, asked.b):
+        lines += _parting_lines(parting)
     for name, witness in zip("AB", witnesses, strict=True):
         lines.append(report.line(f"replayed {name}", "; ".join(["interpreter", *map(str, witness.replayed_by)])))
     return lines
@@ -198,14 +134,23 @@ def about(asked: Asked) -> list[str]:
     made, lines = asked.a.provenance, []
     for name, network in zip("AB", (asked.a, asked.b), strict=True):
         lines.append(report.line(name, f"{network.semantics} ({', '.join(network.requantisations()) or 'no requantisation'})"))
-    if round_apart(asked.a, asked.b):
-        lines.append(report.line("about", "the integers behind the input's quantiser, which the two round to by rules of their own"))
-    return [*lines, report.line("model", f"{Path(made.path).name}, sha256 {made.sha256[:16]}")]
+    if not two_files(asked.a, asked.b):
+        if round_apart(asked.a, asked.b):
+            lines.append(report.line("about", "the integers behind the input's quantiser, which the two round to by rules of their own"))
+        return [*lines, report.line("model", f"{Path(made.path).name}, sha256 {made.sha256[:16]}")]
+    if isinstance(asked.common.input.quantiser, Cells):
+        lines.append(
+            report.line("about", f"every real input: the two quantisers part it at {len(asked.common.input.quantiser.starts)} steps")
+        )
+    for name, network in zip("AB", (asked.a, asked.b), strict=True):
+        made = network.provenance
+        lines.append(report.line(f"model {name}", f"{Path(made.path).name}, sha256 {made.sha256[:16]}"))
+    return lines
 
 
 def _parting_lines(parting: Parting | None) -> list[str]:
     if parting is None:
-        return [report.line("parts at", "no tensor that the two readings have in common")]
+        return [report.line("parts at", "no tensor that the two have in common")]
     a, b = parting.results
     lines = [report.line("parts at", f"{parting.tensor}{index(parting.element)}: {a} under A, {b} under B")]
     if parting.accumulator is not None:
@@ -248,7 +193,6 @@ def _layer_lines(asked: Asked, found: LayerComparison, witness_file: Path | None
 
 
 def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: float, parting: Parting | None) -> dict[str, Any]:
-    made = asked.a.provenance
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "compare",
@@ -257,16 +201,13 @@ def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: flo
         "reason": reason,
         "seconds": round(seconds, 6),
         "asked": asked.given,
-        "model": {"path": made.path, "format": made.format, "sha256": made.sha256},
-        "semantics": asked.a.semantics,
-        "against": asked.b.semantics,
-        "quantised_apart": round_apart(asked.a, asked.b),
+        **models_object(asked.a, asked.b),
         "parting": None if parting is None else parting_object(parting),
     }
 
 
 def _object(asked: Asked, made: Comparison, settings: verify.Options) -> dict[str, Any]:
-    sizes = about_box.as_object(asked.a, asked.boxes, asked.batch)
+    sizes = about_box.as_object(asked.common, asked.boxes, asked.batch)
     return (
         _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting)
         | sizes
@@ -279,6 +220,18 @@ def _object(asked: Asked, made: Comparison, settings: verify.Options) -> dict[st
             "trust_solver": settings.trust_solver,
         }
     )
+
+
+def models_object(a: Network, b: Network) -> dict[str, Any]:
+    """Which models, and under which semantics; ``against_model`` None where both are readings of one file."""
+    one, other = ({"path": n.provenance.path, "format": n.provenance.format, "sha256": n.provenance.sha256} for n in (a, b))
+    return {
+        "model": one,
+        "semantics": a.semantics,
+        "against_model": other if two_files(a, b) else None,
+        "against": b.semantics,
+        "quantised_apart": not two_files(a, b) and round_apart(a, b),
+    }
 
 
 def witness_object(asked: Asked, witnesses: tuple[Witness, Witness]) -> dict[str, Any]:

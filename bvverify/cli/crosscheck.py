@@ -65,6 +65,9 @@ def command(
       decided here only        nothing was claimed
       misclassified            nothing was claimed, and the clean input already has another class
 
+    With --html or --proofs, a source that names an ILP reading (ilp:exact, ilp:aaai24, qvip) is held against its own
+    rows: which of them excludes the witness, or lets a solution through that does not replay, and what is to blame.
+
     Questions that several claims share are decided once; a claimed witness that replays decides at once. OUT.jsonl
     holds the lines of batch with claim, status and claimed_witness_check; claims that it already holds are not
     decided again.

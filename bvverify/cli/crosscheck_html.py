@@ -94,6 +94,7 @@ def _facts(line: Mapping[str, Any], instance: Instance) -> str:
         "the claimed witness": found.get("problem"),
         "of its file": found.get("note"),
         "decided by": f"{line['stage']}, {line['seconds']:.3f} s" if line["stage"] else None,
+        "where the ILP and the device part": (line.get("difference") or {}).get("text"),
         "semantics": line["semantics"],
         "the kernel": crosscheck_run.about_check(line["checked"]) if line.get("checked") else None,
         "proof": " ".join(line.get("proof") or ()),

@@ -17,10 +17,11 @@ from bvverify.cli.batch_row import Answer, Task
 from bvverify.cli.output import write
 from bvverify.cli.question import Question as Asked
 from bvverify.cli.report import as_object, flat, save_certificates
+from bvverify.crosscheck import apart
 from bvverify.crosscheck.judge import Status, judge
 from bvverify.crosscheck.witness import Check, check
 from bvverify.errors import InputError
-from bvverify.load.claims import Claim
+from bvverify.load.claims import Claim, Claimed
 from bvverify.model.query import Query
 from bvverify.model.result import Result, Verdict
 from bvverify.run import replay
@@ -28,12 +29,16 @@ from bvverify.run import replay
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A row with all claims about it and their numbers in the file (from 1); ``proofs`` is the folder for proofs of refutations."""
+    """A row with all claims about it and their numbers in the file (from 1).
+
+    ``proofs`` is the folder for proofs of refutations; ``why``: say of an ILP's claim where the two part.
+    """
 
     task: Task
     claims: tuple[Claim, ...]
     numbers: tuple[int, ...]
     proofs: Path | None = None
+    why: bool = False
 
 
 def echo(claim: Claim, task: Task) -> dict[str, str | None]:
@@ -72,6 +77,9 @@ def _decide(question: Question) -> list[Answer]:
     if result.witness is not None:
         answer |= {"class": int(result.witness.output.argmax()), "outputs": flat(result.witness.output)}
     lines = _lines(question, answer, checks)
+    if question.why:
+        differences = [_difference(claim, queries, result, checks.get(claim.witness)) for claim in question.claims]
+        lines = [line | {"difference": d} for line, d in zip(lines, differences, strict=True)]
     if question.proofs is not None:
         lines = [
             line | {"proof": _save(question.proofs / f"row{line['row']}", task, queries, result)}
@@ -102,9 +110,25 @@ def _lines(question: Question, answer: Answer, checks: dict[str, Check]) -> list
             "status": str(status),
             "claimed_witness_check": None if found is None else asdict(found) | {"replays": found.replays},
             "proof": None,
+            "difference": None,
         }
         lines.append(answer | echo(claim, question.task) | judged)
     return lines
+
+
+def _difference(claim: Claim, queries: Sequence[Query], result: Result, found: Check | None) -> dict[str, Any] | None:
+    """Where a claim's source names an ILP reading: what in its rows parts it from the device."""
+    source, one = claim.instance.raw.get("source") or "", None
+    if claim.claimed is Claimed.VERIFIED and result.witness is not None:
+        x = result.witness.input
+        one = apart.excluded(source, next(q for q in queries if replay.violates(q, x[None])[0]), x)
+    elif claim.witness.endswith(".sol") and found is not None and found.input is not None and not (found.replays or found.outside):
+        x = np.array(found.input, np.int64).reshape(queries[0].network.input.tensor.shape)
+        one = apart.invented(source, next(q for q in queries if q.box.contains(x)), Path(claim.witness))
+    if one is None or isinstance(one, str):
+        return None if one is None else {"text": one}
+    place = {"op": one.op, "tensor": one.layer, "index": one.index, "row": one.row, "excess": float(one.excess)}
+    return {"text": one.text, "blame": str(one.blame)} | place
 
 
 def _save(path: Path, task: Task, queries: Sequence[Query], result: Result) -> list[str]:

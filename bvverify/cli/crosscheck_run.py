@@ -69,7 +69,7 @@ def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, task: MakeT
         lines = [line | {"row": i + 1} for i, line in zip(there, found, strict=True)]
         summary, earlier = Summary(lines), len(lines)
         with crosscheck_table.live(summary, len(claims)) as show:
-            for judged in in_pool(_questions(claims, missing, task, outputs.proofs), crosscheck_row.decide, crosscheck_row.lost, jobs):
+            for judged in in_pool(_questions(claims, missing, task, outputs), crosscheck_row.decide, crosscheck_row.lost, jobs):
                 for line in judged:
                     file.append(line)
                     lines.append(line)
@@ -89,14 +89,15 @@ def run(claims: Sequence[Claim], outputs: Outputs, jobs: int | None, task: MakeT
     return exit_code(summary.total())
 
 
-def _questions(claims: Sequence[Claim], missing: Sequence[int], task: MakeTask, proofs: Path | None) -> list[Question]:
+def _questions(claims: Sequence[Claim], missing: Sequence[int], task: MakeTask, outputs: Outputs) -> list[Question]:
     """Equal questions once, each with all claims about it, in the order in which they are first asked."""
     same: dict[tuple[str | None, ...], list[int]] = {}
     for i in missing:
         raw = claims[i].instance.raw
         same.setdefault(tuple(raw.get(name) for name in (*ECHOED, "timeout", "semantics")), []).append(i)
+    why = outputs.html is not None or outputs.proofs is not None
     return [
-        Question(task(claims[numbers[0]].instance), tuple(claims[i] for i in numbers), tuple(i + 1 for i in numbers), proofs)
+        Question(task(claims[numbers[0]].instance), tuple(claims[i] for i in numbers), tuple(i + 1 for i in numbers), outputs.proofs, why)
         for numbers in same.values()
     ]
 

@@ -60,6 +60,9 @@ def _steps(text: str) -> int:
 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="A quantised network: .onnx, .tflite, .h5 or .pt.")]
+AgainstModel = Annotated[
+    Path | None, typer.Option("--against-model", metavar="MODEL_B", help="The second model of compare, if it has moved since.")
+]
 Input = Annotated[
     str,
     typer.Option(
@@ -113,7 +116,7 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Let neither the kerne
 TrustSolver = Annotated[
     bool, typer.Option("--trust-solver", help="Take the solver's word for a part that it closed, without a proof; the result says so.")
 ]
-Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="End the search after about N nodes [default: no limit].")]
+Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="Give up after a search of about N nodes [default: no limit].")]
 
 
 def whose(semantics: str | None, accumulator: Accumulator) -> str | None:

@@ -182,11 +182,11 @@ def check_class(network: Network, name: str, given: int | None) -> None:
         raise UsageError(f"{name} {given}: the network has {classes} outputs, so a label is 0 to {classes - 1}")
 
 
-def real_number(text: str) -> Fraction:
-    """The number of --epsilon, exactly: not negative, ``0.01``, ``1e-3`` or ``2/255``."""
+def real_number(text: str, option: str = "--epsilon") -> Fraction:
+    """The number of an option, exactly: not negative, ``0.01``, ``1e-3`` or ``2/255``."""
     value = _fraction(text)
     if value is None or value < 0:
-        raise UsageError(f"--epsilon {text}: a non-negative number such as 0.01 or 2/255")
+        raise UsageError(f"{option} {text}: a non-negative number such as 0.01 or 2/255")
     return value
 
 

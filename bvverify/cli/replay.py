@@ -17,6 +17,7 @@ NAME = "replay"
 def command(
     witness: Annotated[Path, typer.Argument(metavar="WITNESS.json", show_default=False, help="What --json printed or --witness saved.")],
     model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", show_default=False, help="The model, if it has moved since.")] = None,
+    against_model: o.AgainstModel = None,
     reading: Annotated[
         Reading | None, typer.Option("--reading", help="Also inside this ILP: does it exclude the witness, and why?")
     ] = None,
@@ -43,5 +44,7 @@ def command(
     if claim.of_comparison:
         if reading is not None:
             raise UsageError(f"--reading {reading}: {witness} is an answer of compare, which no ILP is about")
-        return comparison_file.replay_claim(claim, model, as_json=json)
+        return comparison_file.replay_claim(claim, model, against_model, as_json=json)
+    if against_model is not None:
+        raise UsageError(f"--against-model: {witness} is about one model")
     return witness_file.replay_claim(claim, model, reading, as_json=json)

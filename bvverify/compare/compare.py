@@ -1,4 +1,6 @@
-"""Can two readings of one model differ on a box? The stages, in order: agreement, bounds, suggestions, gates, the whole pipeline.
+"""Deciding whether two readings of one model, or two models, can differ on a box.
+
+The stages, in order: agreement, bounds, suggestions, gates, the whole pipeline.
 
 *Equal* is shown by induction over the operations (``agreement``), or by ``verify.decide`` on the joint network, with a certificate that
 the kernel has accepted. *Differs* comes with an input on which the exact interpreter gives two answers, and which the runtimes that are
@@ -9,11 +11,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from bvverify import verify
-from bvverify.compare import gates, suggest
+from bvverify.compare import asked, gates, suggest
 from bvverify.compare.answer import Answer
-from bvverify.compare.joint import Joint, differing_classes, differing_outputs, join, output_shift, rejoin
+from bvverify.compare.asked import EXACTLY, differing_classes, differing_outputs
+from bvverify.compare.joint import Joint, join, rejoin
 from bvverify.compare.parting import Parting, part
 from bvverify.errors import InternalError
 from bvverify.model.certificate import Certificate
@@ -57,42 +61,59 @@ class Comparison:
     checked: CheckReport | None = None
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a comparison; ``made`` is *unknown*, with what was known by then."""
+
+    def __init__(self, made: Comparison) -> None:
+        super().__init__(made.reason)
+        self.made = made
+
+
 def compare(
     a: Network,
     b: Network,
     box: Box,
     *,
     by_class: bool = False,
+    delta: Fraction = EXACTLY,
     nominal: Int64Array | None = None,
     options: verify.Options | None = None,
     progress: verify.Progress | None = None,
 ) -> Comparison:
     """Decide whether A and B can differ on ``box``: at an output, or with ``by_class`` in the class (first index of the largest output).
 
-    ``nominal`` is the input that the box was built around, if any. ``UnsupportedError`` where the two cannot be held against each other.
+    Outputs differ where they stand for real numbers more than ``delta`` apart. ``box`` is of the input that the two have in common
+    (``align``), ``nominal`` the input that it was built around, if any. ``UnsupportedError`` where the two cannot be held against
+    each other, ``Interrupted`` on Ctrl-C.
     """
     options = options or verify.Options()
     started = time.monotonic()
     joint = join(a, b, box)
-    asked = differing_classes(joint) if by_class else differing_outputs(joint)
-    begins = tuple(Begin(a.tensors[s.op + 1].name, int(s.elements.sum()), int(s.elements.size)) for s in joint.starts)
+    question = differing_classes(joint) if by_class else differing_outputs(joint, delta)
+    begins = tuple(Begin(joint.a.tensors[s.op + 1].name, int(s.elements.sum()), int(s.elements.size)) for s in joint.starts)
     deadline = None if options.timeout is None else started + options.timeout
-    work = _Work(joint, asked, box, nominal, by_class, options, progress or (lambda _stage, _line: None), deadline)
+    work = _Work(joint, question, box, nominal, by_class, options, progress or (lambda _stage, _line: None), deadline)
     detail = f"a difference can begin at {sum(x.candidates for x in begins)} elements"
     work.reports.append(StageReport("agreement", time.monotonic() - started, None, detail))
-    stages = (_agreement, _bounds, _suggestions, _gates, _pipeline)
-    end = next(end for stage in stages if (end := stage(work)) is not None)
+    stages = {"agreement": _agreement, "bounds": _bounds, "suggestions": _suggestions, "gates": _gates, "search": _pipeline}
+    name = ""
+    try:
+        end = next(end for name, stage in stages.items() if (end := stage(work)) is not None)
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or f"interrupted in stage {name!r}"
+        seconds = time.monotonic() - started
+        raise Interrupted(Comparison(Answer.UNKNOWN, name, reason, seconds, question.text, begins, tuple(work.reports))) from stop
     checks = [r.checked for r in work.results if r.verdict is Verdict.VERIFIED]
     return Comparison(
         end.answer,
         end.stage,
         end.reason,
         time.monotonic() - started,
-        asked.text,
+        question.text,
         begins,
         tuple(work.reports),
-        None if end.x is None else both(a, joint.b, end.x, by_class=by_class, runtimes=options.runtimes),
-        None if end.x is None else part(a, joint.b, end.x),
+        None if end.x is None else both(joint.a, joint.b, end.x, by_class=by_class, delta=delta, runtimes=options.runtimes),
+        None if end.x is None else part(joint.a, joint.b, end.x),
         end.certificates,
         None if None in checks or not checks or end.answer is not Answer.EQUAL else CheckReport.total([c for c in checks if c is not None]),
     )
@@ -119,6 +140,11 @@ class _Work:
         assert self.joint.network is not None
         return Query(self.joint.network, self.box, self.asked, self.nominal)
 
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing is left to ask: no operation can part the two, and their integers mean the same, or class alone is asked for."""
+        return self.joint.network is None or (self.by_class and self.joint.agree)
+
     def limit(self, share: float, most: float | None = None) -> float | None:
         """Seconds for a part of the work: a share of what is left, and at most so many."""
         left = None if self.deadline is None else max((self.deadline - time.monotonic()) * share, 1e-3)
@@ -143,7 +169,7 @@ class _End:
 
 
 def _agreement(work: _Work) -> _End | None:
-    if work.joint.network is not None:
+    if not work.agrees:
         return None
     why = "no operation's rounding can differ on an accumulator that the box allows, so that no tensor can be the first to differ"
     return _End(Answer.EQUAL, "agreement", f"{why} (induction over the operations; ranges: {work.joint.rule})")
@@ -196,7 +222,7 @@ def _gates(work: _Work) -> _End | None:
     if not work.agreed:
         return None
     work.joint = rejoin(a, b, joint.bounds, joint.rule, work.agreed)
-    if work.joint.network is not None:
+    if not work.agrees:
         return None
     why = "no accumulator meets a gap between the two roundings of its operation, so that no tensor can be the first to differ"
     return _End(Answer.EQUAL, "gates", f"{why} (induction over the operations; each by the pipeline)")
@@ -220,18 +246,20 @@ def _settled(result: Result) -> _End:
     return _End(_ANSWERS[result.verdict], result.stage, result.reason, None, result.certificates)
 
 
-def both(a: Network, b: Network, x: Int64Array, *, by_class: bool, runtimes: bool = True) -> tuple[Witness, Witness]:
+def both(
+    a: Network, b: Network, x: Int64Array, *, by_class: bool, delta: Fraction = EXACTLY, runtimes: bool = True
+) -> tuple[Witness, Witness]:
     """Input ``x`` under both readings, by the interpreter and by each reading's own runtime; a runtime that disagrees raises.
 
-    B reads the integers that A reads (``joint.aligned``). ``InternalError`` where x is no witness (``differ``).
+    The two are aligned (``align``). ``InternalError`` where x is no witness (``differ``).
     """
-    if not differ(a, b, x, by_class=by_class):
+    if not differ(a, b, x, by_class=by_class, delta=delta):
         raise InternalError(f"a witness for two {'classes' if by_class else 'outputs'} has one: please report this")
     one, other = (replay.reading(n, x, runtimes=runtimes) for n in (a, b))
     return one, other
 
 
-def differ(a: Network, b: Network, x: Int64Array, *, by_class: bool) -> bool:
-    """Whether A and B differ on an input: in an output, or with ``by_class`` in the first index of the largest."""
+def differ(a: Network, b: Network, x: Int64Array, *, by_class: bool, delta: Fraction = EXACTLY) -> bool:
+    """Whether A and B differ on an input: in an output by more than ``delta``, or with ``by_class`` in the first index of the largest."""
     one, other = (interpreter.run(n, x[None]).ravel() for n in (a, b))
-    return bool(one.argmax() != other.argmax()) if by_class else bool((one - other != output_shift(a, b)).any())
+    return bool(one.argmax() != other.argmax()) if by_class else asked.differ(a, b, one, other, delta)

@@ -14,7 +14,7 @@ import numpy as np
 
 from bvverify.bounds import interval
 from bvverify.bounds.interval import Bounds, Range
-from bvverify.compare.agreement import gaps, staircase_of
+from bvverify.compare.agreement import gaps, same_accumulator, staircase_of
 from bvverify.compare.joint import Start
 from bvverify.compare.reach import form
 from bvverify.model.network import Network, Output
@@ -30,12 +30,19 @@ _MOST = 64
 def question(a: Network, b: Network, start: Start, box: Box, bounds: Bounds, nominal: np.ndarray | None) -> Query | None:
     """Whether some input of the box meets a gap of operation ``start.op``, all before it being equal.
 
-    None where it cannot be put: no linear accumulator, one that may wrap, or too many gaps.
+    None where it cannot be put: no linear accumulator that the two share, one that may wrap, or too many gaps.
     """
     index = start.op
     one, other = staircase_of(a.ops[index]), staircase_of(b.ops[index])
     lo, hi = bounds.acc_lo[index], bounds.acc_hi[index]
-    if one is None or other is None or lo is None or hi is None or interval.wraps(a.ops[index], Range(lo, hi)):
+    if (
+        not same_accumulator(a.ops[index], b.ops[index])
+        or one is None
+        or other is None
+        or lo is None
+        or hi is None
+        or interval.wraps(a.ops[index], Range(lo, hi))
+    ):
         return None
     first, last = gaps(one, other)
     rows, biases = [], []

@@ -33,7 +33,7 @@ from bvverify.model.ops import (
 )
 from bvverify.model.requant import ByChannel, ShiftHalfUp
 from bvverify.model.staircase import Staircase
-from bvverify.model.types import Quantisation, frozen_array
+from bvverify.model.types import Cells, Quantisation, frozen_array
 
 
 def rebase(b: Network, a: Network) -> Network:
@@ -52,14 +52,23 @@ def rebase(b: Network, a: Network) -> Network:
         for s, t, shift in zip(a.tensors, b.tensors, shifts, strict=True)
     )
     declared, out = b.input, b.output
-    if (shifts[0] and declared.quantiser is None) or (shifts[out.tensor] and out.dequantiser is None):
-        return b  # the file itself takes or gives other integers
+    quantiser = declared.quantiser
+    assert not isinstance(quantiser, Cells), "a file begins in no cells"
+    if shifts[0] and quantiser is None:
+        return b  # the file itself takes other integers
+    shift = shifts[out.tensor]
+    if shift and out.dequantiser is None:
+        # The file itself gives the integers of B: a table takes them back.
+        moved, own = tensors[out.tensor].qtype, b.tensors[out.tensor]
+        table = frozen_array(np.arange(moved.lo, moved.hi + 1) - shift, np.int64)
+        ops, tensors = (*ops, Lookup("own integers", out.tensor, moved.lo, table)), (*tensors, own)
+        out = replace(out, tensor=len(ops))
     return replace(
         b,
         ops=ops,
         tensors=tensors,
-        input=replace(declared, tensor=tensors[0], quantiser=_zero(declared.quantiser, shifts[0])),
-        output=replace(out, dequantiser=_zero(out.dequantiser, shifts[out.tensor])),
+        input=replace(declared, tensor=tensors[0], quantiser=_zero(quantiser, shifts[0])),
+        output=replace(out, dequantiser=_zero(out.dequantiser, shift)),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bvverify.compare.agreement import gaps, staircase_of
+from bvverify.compare.agreement import gaps, same_accumulator, staircase_of
 from bvverify.compare.joint import Joint
 from bvverify.compare.reach import Form, form, reads_input, search
 from bvverify.model.ops import inputs
@@ -43,7 +43,7 @@ def targets(joint: Joint, rng: np.random.Generator) -> list[Target]:
     found = []
     for start in reversed(joint.starts):
         one, other = staircase_of(joint.a.ops[start.op]), staircase_of(joint.b.ops[start.op])
-        if one is None or other is None:
+        if one is None or other is None or not same_accumulator(joint.a.ops[start.op], joint.b.ops[start.op]):
             continue
         first, last = gaps(one, other)
         units = rng.permutation(np.flatnonzero(start.elements))[:_MOST_TARGETS]

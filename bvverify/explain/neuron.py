@@ -32,7 +32,7 @@ from bvverify.model.ops import (
     Transpose,
     Window,
 )
-from bvverify.model.types import AnyArray, Int64Array
+from bvverify.model.types import AnyArray, Int64Array, Quantisation
 from bvverify.run import interpreter
 
 Element = tuple[int, ...]
@@ -112,6 +112,7 @@ def _of_input(run: Run, element: Element) -> Calculation:
     value = run.given.reshape(declared.tensor.shape)[element]
     if declared.quantiser is None:
         return Calculation(0, declared.tensor.name, element, "Input", None, (), None, None, int(value), "the model's file takes integers")
+    assert isinstance(declared.quantiser, Quantisation)
     rounding = rules.quantise(declared.quantiser, declared.tensor.qtype, np.float32(value))
     return Calculation(0, declared.tensor.name, element, "Quantise", None, (), None, rounding, rounding.output, f"the real number {value}")
 

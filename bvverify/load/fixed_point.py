@@ -15,7 +15,6 @@ The file holds float weights; the network is what comes out of quantising them, 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bvverify.errors import InputError, UnsupportedError
+from bvverify.load import hdf5
 from bvverify.load.profile import FixedPoint
 from bvverify.model.network import Input, Network, Output, Provenance
 from bvverify.model.ops import Dense
@@ -62,17 +62,7 @@ def quantise(values: AnyArray, bits: int, fraction: int) -> Int64Array:
 
 
 def _read_layers(path: Path, content: bytes) -> list[tuple[str, AnyArray, AnyArray]]:
-    import h5py
-
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            root = file.get("model_weights", file)
-            arrays: dict[str, AnyArray] = {}
-            root.visititems(lambda name, item: arrays.__setitem__(_text(name), np.array(item)) if isinstance(item, h5py.Dataset) else None)
-            declared = [_text(name) for name in root.attrs.get("layer_names", [])]
-    # h5py raises whatever its C library and its own decoding come upon; none of it says more than "not this format".
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path}: is no readable HDF5 file: {' '.join(str(error).split())}") from error
+    declared, arrays = hdf5.read(path, content)
     names = declared or sorted({name.split("/")[0] for name in arrays}, key=_natural)
     layers = []
     for name in names:
@@ -95,10 +85,6 @@ def _checked(path: Path, name: str, kernel: AnyArray, bias: AnyArray) -> tuple[A
     if kernel.dtype.kind != "f" or bias.dtype.kind != "f" or not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
         raise InputError(f"{path}: layer {name} holds weights that are no finite floats")
     return kernel, bias
-
-
-def _text(name: Any) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _natural(name: str) -> list[Any]:

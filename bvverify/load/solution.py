@@ -25,12 +25,13 @@ _TOLERANCE = Fraction(1, 1000)
 class Solution:
     """``word`` is "sat", "unsat" (the solver says infeasible) or "unknown"; ``inputs`` are the values of x_0, x_1, ... by their index.
 
-    ``sparse``: the file leaves zeros out.
+    ``others`` are those of the other variables by name, as far as they are numbers. ``sparse``: the file leaves zeros out.
     """
 
     word: str
     inputs: dict[int, Fraction] = field(default_factory=dict)
     sparse: bool = False
+    others: dict[str, Fraction] = field(default_factory=dict)
 
 
 def parse(path: Path, text: str) -> Solution:
@@ -52,7 +53,7 @@ def parse(path: Path, text: str) -> Solution:
         for line in lines
         if line and not line.startswith("#") and not line.lower().startswith(("solution status:", "objective value:"))
     ]
-    return Solution("sat", _inputs(path, body), sparse)
+    return Solution("sat", _inputs(path, body), sparse, _others(body))
 
 
 def _highs(path: Path, lines: list[str]) -> Solution:
@@ -66,7 +67,8 @@ def _highs(path: Path, lines: list[str]) -> Solution:
     if begin is None or primal != ["Feasible"]:
         return Solution("unsat" if status == "infeasible" else "unknown")
     end = next((i for i in range(begin + 1, len(lines)) if not lines[i] or lines[i].startswith("#")), len(lines))
-    return Solution("sat", _inputs(path, lines[begin + 1 : end]))
+    body = lines[begin + 1 : end]
+    return Solution("sat", _inputs(path, body), others=_others(body))
 
 
 def _inputs(path: Path, lines: list[str]) -> dict[int, Fraction]:
@@ -82,6 +84,11 @@ def _inputs(path: Path, lines: list[str]) -> dict[int, Fraction]:
             raise InputError(f"{path}: {words[0]} has two values")
         values[int(name[1])] = Fraction(words[1])
     return values
+
+
+def _others(lines: list[str]) -> dict[str, Fraction]:
+    words = (line.split()[:2] for line in lines)
+    return {w[0]: Fraction(w[1]) for w in words if len(w) == 2 and _INPUT.fullmatch(w[0]) is None and _VALUE.fullmatch(w[1])}
 
 
 def integers(path: Path, solution: Solution, size: int) -> tuple[list[int], Fraction]:

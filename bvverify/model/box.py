@@ -16,18 +16,21 @@ import numpy as np
 from bvverify.errors import UsageError
 from bvverify.model.float32 import fma
 from bvverify.model.query import Box
-from bvverify.model.types import AnyArray, Float32Array, Int64Array, QType, Quantisation
+from bvverify.model.types import AnyArray, Cells, Float32Array, Int64Array, QType, Quantisation
 
 _OVERFLOW = 1 << 30
 """TFLite's built-in kernels convert to int32 before they clamp; its XNNPACK clamps first, and is held to the same."""
 
 
-def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
+def quantise(x: AnyArray, quantiser: Quantisation | Cells, qtype: QType) -> Int64Array:
     """Float32 ``x`` (any shape, finite) to integers of ``qtype``, as the runtime that the quantiser's rounding belongs to computes it.
 
     ``UsageError`` for values so far out that the runtime's conversion overflows.
     """
-    x, scale = np.asarray(x, np.float32), np.float32(quantiser.scale)
+    x = np.asarray(x, np.float32)
+    if isinstance(quantiser, Cells):
+        return np.searchsorted(np.array(quantiser.starts, np.float32), x, side="right").astype(np.int64)
+    scale = np.float32(quantiser.scale)
     if quantiser.rounding == "multiply-add-half-even":
         with np.errstate(over="ignore"):
             total = fma(x, np.float32(1) / scale, np.float32(quantiser.zero_point))
@@ -51,8 +54,10 @@ def quantise(x: AnyArray, quantiser: Quantisation, qtype: QType) -> Int64Array:
     return np.asarray(clamped.astype(np.int64) + quantiser.zero_point)
 
 
-def clipped(x: AnyArray, quantiser: Quantisation, qtype: QType) -> int:
+def clipped(x: AnyArray, quantiser: Quantisation | Cells, qtype: QType) -> int:
     """How many of the reals ``x`` lie beyond what the quantiser can say, so that it makes an end of the type of them."""
+    if isinstance(quantiser, Cells):
+        return 0  # the outer cells have no end
     wide = QType(16, signed=True)
     return int(np.count_nonzero(quantise(x, quantiser, wide) != quantise(x, quantiser, qtype)))
 
@@ -62,8 +67,12 @@ def _check_overflow(scaled: AnyArray) -> None:
         raise UsageError(f"an input beyond {_OVERFLOW} times the scale of the model's quantiser: TFLite's conversion overflows there")
 
 
-def dequantise(q: AnyArray, quantisation: Quantisation) -> Float32Array:
-    """ONNX DequantizeLinear: ``fl((q - zero_point) * scale)``, float32."""
+def dequantise(q: AnyArray, quantisation: Quantisation | Cells) -> Float32Array:
+    """ONNX DequantizeLinear: ``fl((q - zero_point) * scale)``, float32; of a cell, the first number in it (of cell 0, the last)."""
+    if isinstance(quantisation, Cells):
+        starts = np.array(quantisation.starts, np.float32)
+        first = np.concatenate([np.nextafter(starts[:1], np.float32(-np.inf)), starts])
+        return np.asarray(first[np.minimum(q, len(starts))])
     return (np.asarray(q, np.int64) - quantisation.zero_point).astype(np.float32) * np.float32(quantisation.scale)
 
 
@@ -88,7 +97,7 @@ def nearest_float32(value: Fraction) -> np.float32:
     return min(finite, key=lambda n: (abs(Fraction(float(n)) - value), int(np.float32(n).view(np.int32)) & 1))
 
 
-def image(lo: list[Fraction], hi: list[Fraction], quantiser: Quantisation, qtype: QType) -> Box:
+def image(lo: list[Fraction], hi: list[Fraction], quantiser: Quantisation | Cells, qtype: QType) -> Box:
     """The exact integer image of a box of reals (flat lists of rationals) under the quantiser; flat int64 bounds."""
     ends: list[Any] = [np.array([nearest_float32(v) for v in side], np.float32) for side in (lo, hi)]
     return Box.of(quantise(ends[0], quantiser, qtype), quantise(ends[1], quantiser, qtype))

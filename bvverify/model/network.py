@@ -29,7 +29,7 @@ from bvverify.model.ops import (
     Transpose,
     inputs,
 )
-from bvverify.model.types import QType, Quantisation, Tensor
+from bvverify.model.types import Cells, QType, Quantisation, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Input:
 
     ``tensor`` is what the first operation reads. ``file_shape`` is the shape in which the model's file declares its input (with the batch
     axis; a reshape may stand between the two). ``quantiser`` None means that the file takes the integers themselves.
-    A quantiser is ``saturate(rne(fl(x / scale)) + zero_point)``, or rounds as its ``rounding`` says.
+    A quantiser is ``saturate(rne(fl(x / scale)) + zero_point)``, or rounds as its ``rounding`` says, or numbers ``Cells``.
     """
 
     tensor: Tensor
     file_shape: tuple[int, ...]
-    quantiser: Quantisation | None = None
+    quantiser: Quantisation | Cells | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,16 @@ class Quantisation:
 
 
 @dataclass(frozen=True, slots=True)
+class Cells:
+    """A quantiser that is no division: a real number is the integer that counts the ``starts`` at or below it.
+
+    ``starts`` are float32 values, ascending. Two quantisers have such cells in common (``bvverify.compare.align``).
+    """
+
+    starts: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """What is known of a tensor before any input is: its name, shape (without the batch axis), type and meaning."""
 

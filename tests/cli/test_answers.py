@@ -236,3 +236,11 @@ def test_results_and_certificates_are_not_mixed_up(cli, mlp, images, tmp_path):
         outcome = cli(*command, proof)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)
         assert f"{proof}: is a certificate; bvverify check reads it" in outcome.err
+
+
+def test_a_limit_of_nodes_ends_the_question(cli, cnn, images):
+    """Without a limit of time: what the search leaves open goes to no solver, which would know of no end."""
+    outcome = cli("robust", cnn, "--input", f"{images}::8", "--radius", 2, "--nodes", 20, "--json")
+    report = json.loads(outcome.out)
+    assert (outcome.code, report["verdict"], report["stage"], report["open"]["ran_out"]) == (5, "unknown", "search", "nodes")
+    assert "limit of nodes ran out in the search" in report["reason"]

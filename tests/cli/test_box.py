@@ -135,6 +135,11 @@ def test_pixels_of_the_wrong_scale(cli, mlp, images, tmp_path):
     report = json.loads(cli("robust", mlp, "--radius", 0, "--input", tmp_path / "x.npy", "--json").out)
     assert report["input"] == {"divided_by_255": False, "reshaped": False, "clipped": count}
     assert "flat numbers, read row by row as 1x8x8" in cli("run", mlp, "--input", tmp_path / "flat.npy").out
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["model", "input", "label", "radius"], [mlp, "x.npy", "", 0], [mlp, f"{images}::5", "", 0]])
+    assert cli("batch", tmp_path / "rows.csv", "--output", tmp_path / "out.jsonl", "--jobs", 1).code == 0
+    told = {row["input"]: row.get("notes") for row in map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())}
+    assert told == {"x.npy": [note.removeprefix("  input      ").rstrip()], f"{images}::5": None}
 
 
 @pytest.mark.parametrize("command", ["robust", "compare"])

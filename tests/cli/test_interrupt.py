@@ -120,6 +120,22 @@ def test_radii_that_are_certain_are_kept(cli, tmp_path, monkeypatch):
     assert report["falsified"] is None or report["falsified"] > report["verified"] + 1
 
 
+def test_an_interrupted_comparison_prints_unknown(cli, monkeypatch):
+    from bvverify.search.search import Search
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "run", interrupted)
+    narrow = examples.path("digits_cnn_6bit.onnx")
+    command = ("compare", examples.path("digits_cnn_qop.onnx"), narrow, "--class", "--input", f"{IMAGES}::0", "--radius", "1")
+    outcome = cli(*command)
+    assert (outcome.code, outcome.first, outcome.err) == (130, "unknown", "bvverify: interrupted\n")
+    report = json.loads(cli(*command, "--json").out)
+    assert (report["verdict"], report["witness"]) == ("unknown", None)
+    assert report["reason"].startswith("interrupted in stage ")
+
+
 def test_the_handler_is_gone_afterwards(cli):
     before = signal.getsignal(signal.SIGTERM)
     cli("doctor", "--help")

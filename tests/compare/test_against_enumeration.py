@@ -8,8 +8,9 @@ import random_networks
 
 from bvverify import verify
 from bvverify.compare.answer import Answer
+from bvverify.compare.asked import differing_classes, differing_outputs
 from bvverify.compare.compare import compare
-from bvverify.compare.joint import differing_classes, differing_outputs, join
+from bvverify.compare.joint import join
 from bvverify.model.ops import Add, AvgPool, Conv2d, Dense, FmaAdd, ShiftAdd, SumThenRequantise
 from bvverify.model.requant import Float32HalfEven, Float64Away, RationalHalfUp, real_multiplier
 from bvverify.model.staircase import Staircase

@@ -147,3 +147,12 @@ def test_the_solver_ends_with_a_parent_that_was_killed():
     while any(Path(f"/proc/{pid}").is_dir() for pid in solvers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(Path(f"/proc/{pid}").is_dir() for pid in solvers)
+
+
+def test_a_lower_limit_of_whoever_started_bvverify_stays():
+    code = (
+        "import os, resource; os.environ['BVVERIFY_MEMORY_MB'] = '8192'; resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 32));"
+        "from bvverify.process import limit_memory; limit_memory(); print(resource.getrlimit(resource.RLIMIT_AS)[0] >> 20)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "2048"), done.stderr
