@@ -78,9 +78,7 @@ def main() -> None:
                     driver = drive()
             time.sleep(0.05)
     seconds, found = time.monotonic() - started, lines(out)
-    print(
-        f"{len(asked)} rows, {args.workers} workers, killed: {dict(killed)}; {seconds:.1f} s; the last driver's exit code {driver.returncode}"
-    )
+    print(f"{len(asked)} rows, {args.workers} workers, killed: {dict(killed)}; {seconds:.1f} s; exit code {driver.returncode}")
     times = collections.Counter(map(key, found))
     expected = {key(a): a for a in (batch_row.decide(Task(r, Options(), None)) for r in read_instances(rows))}
     lost = sum(k not in times for k in expected)
@@ -88,9 +86,8 @@ def main() -> None:
     decided = [a for a in found if {a["verdict"], expected[key(a)]["verdict"]} <= {"verified", "falsified"}]
     wrong = sum(a["verdict"] != expected[key(a)]["verdict"] for a in decided)
     errors = [a["reason"] for a in found if a["verdict"] == "error"]
-    print(
-        f"lost {lost}, answered twice {sum(n > 1 for n in times.values())}, wrong {wrong} of {len(decided)}, given up {len(errors)} {errors[:2]}"
-    )
+    twice = sum(n > 1 for n in times.values())
+    print(f"lost {lost}, answered twice {twice}, wrong {wrong} of {len(decided)}, given up {len(errors)} {errors[:2]}")
     print(f"verdicts: {dict(collections.Counter(a['verdict'] for a in found))}")
 
 
