@@ -3,10 +3,12 @@
     import bvverify
     network = bvverify.load("model.onnx")
     result = bvverify.robust(network, image, radius=2)    # image as the model's file takes it
-    result = bvverify.verify_property(network, "property.vnnlib")
+    result = bvverify.verify(network, "property.vnnlib", timeout=60)
+    ends = bvverify.radius(network, image)                # the largest radius that verifies, the smallest that falsifies
     network = bvverify.load(module, example_input=images[:1])     # a PyTorch eager-quantised module
 
-A ``Result`` holds the verdict (falsified, unknown, verified), the witness, and what it rests on.
+A ``Result`` holds the ``Verdict``, the witness, and what it rests on. Options by name are those of ``Options``: timeout, seed, engine ...
+Nothing is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -15,15 +17,27 @@ from typing import TYPE_CHECKING, Any
 
 # The package of loaders first: importing it later would put it in place of the function of its name.
 import bvverify.load  # noqa: F401
+from bvverify._version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bvverify.model.network import Network
-    from bvverify.model.result import Result
+    from bvverify.model.result import Result, Verdict
+    from bvverify.pipeline import Options
+    from bvverify.radii import Ends
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "load", "robust", "verify_property"]
+__all__ = ["Ends", "Options", "Result", "Verdict", "__version__", "load", "radius", "robust", "verify"]
+
+_CLASSES = {"Ends": "radii", "Options": "pipeline", "Result": "model.result", "Verdict": "model.result"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_CLASSES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(model: Any, example_input: Any = None, semantics: str | None = None, *, allow_pickle: bool = False) -> Network:
@@ -44,25 +58,51 @@ def load(model: Any, example_input: Any = None, semantics: str | None = None, *,
     return reader.load_object(model, example_input, semantics)
 
 
-def verify_property(network: Network, property_file: Path | str, **options: Any) -> Result:
-    """Decide a VNN-LIB property file; ``options`` are those of ``bvverify.verify.Options``."""
+def verify(network: Network, property_file: Path | str, **options: Any) -> Result:
+    """Decide a VNN-LIB property file.
+
+    Raises ``InputError`` for a file that cannot be read, ``InternalError`` when bvverify contradicts itself; ``options`` are ``Options``.
+    """
     from pathlib import Path
 
     from bvverify.load import property_file as reader
     from bvverify.model.query import Query
-    from bvverify.verify import Options, decide_all
+    from bvverify.pipeline import Options, decide_all
 
     cases = reader.read(Path(property_file), network)
     return decide_all([Query(network, box, prop) for box, prop in cases], Options(**options))
 
 
 def robust(network: Network, x: Any, radius: int, label: int | None = None, **options: Any) -> Result:
-    """Decide local robustness around one input ``x``, as the model's file takes it, within ``radius`` integer steps."""
+    """Decide local robustness around one input ``x``, as the model's file takes it, within ``radius`` integer steps of every element.
+
+    ``label`` is the class to keep (None: the network's own answer). Raises ``UsageError`` for an input, a radius or a label that the
+    network cannot have, ``InternalError`` when bvverify contradicts itself; ``options`` are ``Options``.
+    """
+    from bvverify.pipeline import Options, decide, robustness_query
+
+    return decide(robustness_query(network, _integers(network, x), radius, label), Options(**options))
+
+
+def radius(
+    network: Network, x: Any, label: int | None = None, target: int | None = None, maximum: int | None = None, **options: Any
+) -> Ends:
+    """The largest radius around ``x`` that verifies, and the smallest that falsifies: ``verified`` and ``falsified`` of ``Ends``.
+
+    ``label`` is the class to keep, ``target`` instead one not to get, ``maximum`` the largest radius to ask about; errors and options as
+    of ``robust``.
+    """
+    from bvverify.pipeline import Options
+    from bvverify.radii import Around, find
+
+    return find(Around.of(network, _integers(network, x), label, target), maximum, Options(**options))
+
+
+def _integers(network: Network, x: Any) -> Any:
+    """One input, as the model's file takes it, as what the first operation reads."""
     import numpy as np
 
     from bvverify.load.arrays import as_model_input
     from bvverify.run.interpreter import quantise_input
-    from bvverify.verify import Options, decide, robustness_query
 
-    batch = as_model_input(np.asarray(x), network).values
-    return decide(robustness_query(network, quantise_input(network, batch)[0], radius, label), Options(**options))
+    return quantise_input(network, as_model_input(np.asarray(x), network).values)[0]

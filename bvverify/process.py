@@ -6,6 +6,7 @@ may take long runs in a process of its own, as a module that reads a pickled job
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import signal
@@ -20,6 +21,8 @@ from bvverify.errors import InternalError, UsageError
 
 _REFUSED = 3
 """The exit code of a child that a file of the user's keeps from its work."""
+_PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl(2): the signal that a process gets when the thread that started it ends."""
 _PARENT, _MEMORY = "BVVERIFY_PARENT", "BVVERIFY_MEMORY_MB"
 
 
@@ -98,7 +101,18 @@ def watched_by() -> dict[str, str]:
 
 
 def end_with_parent() -> None:
-    """Called first in a child: it ends when its parent has gone, which, killed, could not end it."""
+    """Called first in a child: it ends with the thread that started it, which waits for it, and, killed, could not end it.
+
+    A library that keeps Python's lock while it computes (Bitwuzla's and HDF5's do) would starve a thread that looks for the parent, so
+    the kernel is asked where it can be: Linux. There a parent counts as gone when the thread that started the child is.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    watch_parent()
+
+
+def watch_parent() -> None:
+    """For a child that outlives the thread that started it: it ends when the process of that thread has gone."""
     threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]),), daemon=True).start()
 
 

@@ -145,8 +145,9 @@ def read_archive(path: Path = ARCHIVE) -> dict[str, list[Layer]]:
 
 
 def _layer(held: Any, prefix: str) -> Layer:
-    values = {f.name: held[f"{prefix}/{f.name}"] for f in fields(Layer)}
-    plain = {"kind": str, "output_scale": np.float32, "output_zero_point": int, "pads": int, "pool": bool}
+    # A field that came to be after the archive has its default.
+    values = {f.name: held[key] for f in fields(Layer) if (key := f"{prefix}/{f.name}") in held}
+    plain = {"kind": str, "output_scale": np.float32, "output_zero_point": int, "pads": int, "pool": bool, "top": int}
     return Layer(**{name: plain[name](value[()]) if name in plain else value for name, value in values.items()})
 
 

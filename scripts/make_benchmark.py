@@ -32,8 +32,8 @@ from bvverify.model import box
 from bvverify.model.network import Network
 from bvverify.model.query import Box, Query
 from bvverify.model.result import Result, Verdict
+from bvverify.pipeline import Options, decide_all
 from bvverify.run import interpreter
-from bvverify.verify import Options, decide_all
 
 ANSWERS = {Verdict.VERIFIED: "unsat", Verdict.FALSIFIED: "sat", Verdict.UNKNOWN: "unknown"}
 HEADER = ("onnx", "vnnlib", "answer", "stage", "nodes", "checked", "semantics")

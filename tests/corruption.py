@@ -282,7 +282,7 @@ def _query():
 
 def _certificate() -> bytes:
     from bvverify.load.certificate_file import to_bytes
-    from bvverify.verify import Options, decide
+    from bvverify.pipeline import Options, decide
 
     result = decide(_query(), Options(stages=frozenset({"interval", "linear", "root", "search"}), runtimes=False))
     return to_bytes(result.certificates[0])
@@ -301,7 +301,7 @@ def _check(certificate: object) -> None:
 def _witness() -> bytes:
     from bvverify.cli import report
     from bvverify.cli.question import ask_robust
-    from bvverify.verify import Options, attack_only
+    from bvverify.pipeline import Options, attack_only
 
     question = ask_robust(examples.path("tiny.onnx"), f"{examples.path(examples.TINY_ROWS)}::0", 100, None, None, None)
     result = attack_only(question.queries[0], Options(runtimes=False))

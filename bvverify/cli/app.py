@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from bvverify import __version__
+from bvverify._version import __version__
 from bvverify.cli import (
     attack,
     batch,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bvverify import radius, verify
+from bvverify import pipeline, radii
 from bvverify.cli import radius_report
 from bvverify.cli.report import certificate_fields, checked_object
 
 
-def decide(around: radius.Around, maximum: int | None, options: verify.Options, certificate: Path | None) -> dict[str, Any]:
+def decide(around: radii.Around, maximum: int | None, options: pipeline.Options, certificate: Path | None) -> dict[str, Any]:
     """The fields of the answer; ``certificate`` is a file without its suffix that receives the one of the radius that verifies."""
-    ends = radius.find(around, maximum, options)
+    ends = radii.find(around, maximum, options)
     witness = None if ends.fails is None or ends.fails.witness is None else [int(v) for v in ends.fails.witness.input.ravel()]
     held = () if ends.holds is None else ends.holds.certificates
     return {

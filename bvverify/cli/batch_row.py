@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.cli import batch_radius
 from bvverify.cli.question import Near, check_class, check_label, check_radius, read_input
 from bvverify.cli.report import certificate_fields, checked_object, open_object
@@ -31,7 +31,7 @@ from bvverify.load.profile import accumulator_of, with_accumulator
 from bvverify.model.network import Network
 from bvverify.model.query import Query
 from bvverify.model.result import Result, Verdict
-from bvverify.radius import Around
+from bvverify.radii import Around
 from bvverify.run import interpreter
 
 Answer = dict[str, Any]
@@ -44,7 +44,7 @@ class Task:
     """One row with the batch's options, which hold where the row has none of its own."""
 
     instance: Instance
-    options: verify.Options
+    options: pipeline.Options
     semantics: str | None
     certificate: Path | None = None
     """Where a certificate goes, without its suffix."""
@@ -144,7 +144,7 @@ def _around(row: Instance, network: Network) -> tuple[Given, Around]:
     return given, Around.of(network, given.x, row.label if row.target is None else None, row.target)
 
 
-def options(task: Task) -> verify.Options:
+def options(task: Task) -> pipeline.Options:
     """The batch's options with the row's own limit of time, if it has one."""
     return task.options if task.instance.timeout is None else replace(task.options, timeout=task.instance.timeout)
 
@@ -169,7 +169,7 @@ def _decide(task: Task) -> Answer:
             raise InputError("clip and the largest radius: radii are asked about whole boxes only")
         _, around = _around(row, queries[0].network)
         return echo(row) | batch_radius.decide(around, row.maximum, options(task), task.certificate)
-    return answer(task, verify.decide_all(queries, options(task)))
+    return answer(task, pipeline.decide_all(queries, options(task)))
 
 
 def answer(task: Task, result: Result) -> Answer:

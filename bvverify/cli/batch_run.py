@@ -19,7 +19,7 @@ from bvverify.cli.batch_row import INTERNAL, Answer, Task, decide, echo, lost, p
 from bvverify.cli.output import check_writable, complain, cores, make_folder
 from bvverify.errors import InternalError, UsageError
 from bvverify.load.instances import read_instances
-from bvverify.verify import Options
+from bvverify.pipeline import Options
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")

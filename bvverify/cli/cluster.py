@@ -16,7 +16,7 @@ from concurrent.futures import TimeoutError as Late
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvverify import __version__
+from bvverify._version import __version__
 from bvverify.cli import cluster_row
 from bvverify.cli.batch_row import Answer, Task
 from bvverify.cli.cluster_row import Made

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bvverify import __version__
+from bvverify._version import __version__
 from bvverify.cli import batch_row
 from bvverify.cli.batch_row import Answer, Task
-from bvverify.process import end_with_parent, watched_by
+from bvverify.process import watch_parent, watched_by
 
 SLACK = 60.0
 """Seconds beyond a row's own limit until its process is killed: for loading, and for the kernel's check."""
@@ -203,7 +203,7 @@ def _receive(pipe: Any) -> bytes:
 
 def main() -> None:
     """Decide rows from stdin, one after another, until it is closed; answers go to stdout, which nothing else may write to."""
-    end_with_parent()
+    watch_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source: BinaryIO = sys.stdin.buffer
     with os.fdopen(os.dup(1), "wb") as answers:

@@ -45,7 +45,7 @@ def command(
     allow_pickle: o.AllowPickle = False,
     json: o.Json = False,
 ) -> int:
-    """Decide whether two arithmetics of one model, or two models, can differ.
+    """Decide whether two arithmetics, or two models, can differ.
 
     Equal means for every input of the box (the whole input space, unless an input and a radius or a property file
     give one). A difference is shown with its input, replayed under both, the first tensor and neuron that part, and

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.cli import about_box, report
 from bvverify.cli.compare_question import Asked
 from bvverify.cli.output import SCHEMA_VERSION, emit, settle, write
@@ -32,7 +32,7 @@ from bvverify.model.types import AnyArray, Cells
 EXIT_CODES = {Answer.EQUAL: 0, Answer.DIFFERS: 10, Answer.UNKNOWN: 5}
 
 
-def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
+def answer(asked: Asked, settings: pipeline.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
     """Decide, print, save what is to be saved, and return the exit code; a file that cannot be written does not cost the answer."""
     refused: UsageError | None = None
     if asked.layer is not None:
@@ -72,7 +72,7 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
     return code
 
 
-def every_box(asked: Asked, settings: verify.Options, progress: verify.Progress) -> Comparison:
+def every_box(asked: Asked, settings: pipeline.Options, progress: pipeline.Progress) -> Comparison:
     """Differs if the readings differ on one box, equal if they are on all, within one limit."""
     started, results = time.monotonic(), []
     for box in asked.boxes:
@@ -206,7 +206,7 @@ def _common(asked: Asked, stage: str, reason: str, verdict: Answer, seconds: flo
     }
 
 
-def _object(asked: Asked, made: Comparison, settings: verify.Options) -> dict[str, Any]:
+def _object(asked: Asked, made: Comparison, settings: pipeline.Options) -> dict[str, Any]:
     sizes = about_box.as_object(asked.common, asked.boxes, asked.batch)
     return (
         _common(asked, made.stage, made.reason, made.answer, made.seconds, made.parting)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.cli import batch_row
 from bvverify.cli.batch_row import Answer, Task
 from bvverify.cli.output import write
@@ -88,15 +88,15 @@ def _decide(question: Question) -> list[Answer]:
     return lines
 
 
-def _result(queries: Sequence[Query], checks: dict[str, Check], options: verify.Options) -> Result:
+def _result(queries: Sequence[Query], checks: dict[str, Check], options: pipeline.Options) -> Result:
     """The answer; a claimed witness that replays is all that it takes."""
     for found in checks.values():
         if found.replays and found.input is not None:
             shape = queries[0].network.input.tensor.shape
             x = np.array(found.input, np.int64).reshape(shape)
             query = next(q for q in queries if q.box.contains(x) and replay.violates(q, x[None])[0])
-            return verify.suggested(query, x, options)
-    return verify.decide_all(queries, options)
+            return pipeline.suggested(query, x, options)
+    return pipeline.decide_all(queries, options)
 
 
 def _lines(question: Question, answer: Answer, checks: dict[str, Check]) -> list[Answer]:

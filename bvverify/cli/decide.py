@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.cli import options, report
 from bvverify.cli.output import check_writable, cores
 from bvverify.cli.progress import ProgressLine
@@ -44,21 +44,21 @@ def decide(
     question = ask()
     try:
         with ProgressLine() as progress:
-            result = _attack(question, settings, progress) if attack else verify.decide_all(question.queries, settings, progress)
-    except verify.Interrupted as stop:
+            result = _attack(question, settings, progress) if attack else pipeline.decide_all(question.queries, settings, progress)
+    except pipeline.Interrupted as stop:
         report.finish(command, question, stop.result, as_json=as_json, witness_file=None)
         raise
     return report.finish(command, question, result, as_json=as_json, witness_file=witness_file, certificate_file=certificate)
 
 
-def _attack(question: Question, settings: verify.Options, progress: verify.Progress) -> Result:
+def _attack(question: Question, settings: pipeline.Options, progress: pipeline.Progress) -> Result:
     """The attack on every box in turn, within one time limit; the first witness ends it."""
     if not question.queries:
         raise InputError(f"{question.given['property']}: every box in it is empty, so there is no input to attack")
     started, results = time.monotonic(), []
     for query in question.queries:
         left = None if settings.timeout is None else max(settings.timeout - (time.monotonic() - started), 1e-3)
-        results.append(verify.attack_only(query, replace(settings, timeout=left), progress))
+        results.append(pipeline.attack_only(query, replace(settings, timeout=left), progress))
         if results[-1].witness is not None:
             break
     return min(results, key=lambda result: result.verdict)

@@ -12,7 +12,7 @@ import typer
 from bvverify.errors import UsageError
 
 if TYPE_CHECKING:
-    from bvverify.verify import Options
+    from bvverify.pipeline import Options
 
 
 class Accumulator(StrEnum):
@@ -140,8 +140,8 @@ def build(
     trust_solver: bool = False,
 ) -> Options:
     """The options of the pipeline; ``UsageError`` for a limit that limits nothing or everything."""
+    from bvverify.pipeline import Options
     from bvverify.solve import require
-    from bvverify.verify import Options
 
     require(solver.value)
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):

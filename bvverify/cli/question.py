@@ -78,7 +78,7 @@ def ask_robust(
 ) -> Question:
     """Local robustness around one input, by integer steps or by a real number, within a range of values."""
     from bvverify.load.load import load
-    from bvverify.verify import robustness_query
+    from bvverify.pipeline import robustness_query
 
     near = Near(source, radius, epsilon, clip)
     near.check()

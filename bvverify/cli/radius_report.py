@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bvverify import radius, verify
+from bvverify import pipeline, radii
 from bvverify.cli import report
 from bvverify.cli.output import emit, settle
 from bvverify.cli.progress import ProgressLine
@@ -23,7 +23,7 @@ EXIT_CODES = {FOUND: 0, VIOLATED: 10, OPEN: 5}
 class Asked:
     """What is asked, and in the user's own words (``given`` is echoed in JSON)."""
 
-    around: radius.Around
+    around: radii.Around
     maximum: int | None
     given: dict[str, Any]
 
@@ -39,16 +39,16 @@ def ask(model: Path, source: str, label: int | None, target: int | None, maximum
     check_class(network, "--targeted", target)
     x = read_input(network, source).x
     given = {"model": str(model), "input": source, "label": label, "targeted": target, "max": maximum}
-    return Asked(radius.Around.of(network, x, label, target), maximum, given)
+    return Asked(radii.Around.of(network, x, label, target), maximum, given)
 
 
-def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
+def answer(asked: Asked, settings: pipeline.Options, *, as_json: bool, witness_file: Path | None, certificate_file: Path | None) -> int:
     """Find both radii, print them, save the witness and the certificate, and return the exit code."""
-    stop: radius.Interrupted | None = None
+    stop: radii.Interrupted | None = None
     try:
         with ProgressLine() as progress:
-            ends = radius.find(asked.around, asked.maximum, settings, progress)
-    except radius.Interrupted as interrupted:
+            ends = radii.find(asked.around, asked.maximum, settings, progress)
+    except radii.Interrupted as interrupted:
         stop, ends = interrupted, interrupted.ends
     saved: list[Path] = []
     refused: UsageError | None = None
@@ -69,14 +69,14 @@ def answer(asked: Asked, settings: verify.Options, *, as_json: bool, witness_fil
     return code
 
 
-def verdict(ends: radius.Ends) -> str:
+def verdict(ends: radii.Ends) -> str:
     """``FOUND``, ``VIOLATED`` by the clean input itself, or ``OPEN``."""
     if ends.verified is None:
         return VIOLATED
     return FOUND if ends.settled else OPEN
 
 
-def summary(ends: radius.Ends) -> str:
+def summary(ends: radii.Ends) -> str:
     """Both radii in one line."""
     if ends.verified is None:
         return "no radius: the clean input itself violates"
@@ -87,13 +87,13 @@ def summary(ends: radius.Ends) -> str:
     return f"largest radius {ends.verified}, " + ("for every input there is" if ends.everywhere else "or more: as far as was asked")
 
 
-def _question(asked: Asked, ends: radius.Ends) -> Question:
+def _question(asked: Asked, ends: radii.Ends) -> Question:
     """Both ends as the reports of single questions take them."""
     radii = [r for r in (ends.verified, ends.falsified) if r is not None]
     return Question(asked.around.network, tuple(asked.around.query(r) for r in radii), asked.given)
 
 
-def _lines(asked: Asked, ends: radius.Ends, witness_file: Path | None, saved: list[Path]) -> list[str]:
+def _lines(asked: Asked, ends: radii.Ends, witness_file: Path | None, saved: list[Path]) -> list[str]:
     question, network, line = _question(asked, ends), asked.around.network, report.line
     lines = [summary(ends), line("asked", f"{asked.around.asked.text}, around {asked.given['input']}")]
     if ends.holds is not None:
@@ -115,7 +115,7 @@ def _lines(asked: Asked, ends: radius.Ends, witness_file: Path | None, saved: li
     return [*lines, line("model", f"{Path(network.provenance.path).name}, sha256 {network.provenance.sha256[:16]}")]
 
 
-def _object(asked: Asked, ends: radius.Ends) -> dict[str, Any]:
+def _object(asked: Asked, ends: radii.Ends) -> dict[str, Any]:
     """Both radii as JSON data; the fields of single questions mean what they mean there, so that ``replay`` reads it."""
     last = ends.fails if ends.fails is not None else ends.holds
     assert last is not None

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bvverify import __version__, examples, verify
+from bvverify import examples, pipeline
+from bvverify._version import __version__
 from bvverify.cli.output import SCHEMA_VERSION, emit
 from bvverify.cli.question import ask_property, ask_robust
 from bvverify.errors import BvverifyError, InternalError
@@ -132,21 +133,21 @@ def _expect(verdict: Verdict, expected: Verdict, question: str) -> None:
 
 def _bounds_prove() -> None:
     question = ask_property(examples.path("digits_mlp_qop.onnx"), examples.path(examples.PROPERTY), None)
-    result = verify.decide_all(question.queries, verify.Options(timeout=_SECONDS))
+    result = pipeline.decide_all(question.queries, pipeline.Options(timeout=_SECONDS))
     _expect(result.verdict, Verdict.VERIFIED, "a bundled property")
 
 
 def _solver_proves() -> None:
     source = f"{examples.path(examples.IMAGES)}::0"
     question = ask_robust(examples.path("digits_mlp_qdq.onnx"), source, 0, None, None, None)
-    result = verify.decide_all(question.queries, verify.Options(engine="smt", timeout=_SECONDS))
+    result = pipeline.decide_all(question.queries, pipeline.Options(engine="smt", timeout=_SECONDS))
     _expect(result.verdict, Verdict.VERIFIED, "a bundled property, by the solver alone,")
 
 
 def _attack_refutes() -> None:
     source = f"{examples.path(examples.IMAGES)}::0"
     question = ask_robust(examples.path("digits_cnn_qop.onnx"), source, 16, None, None, None)
-    result = verify.decide_all(question.queries, verify.Options(timeout=_SECONDS))
+    result = pipeline.decide_all(question.queries, pipeline.Options(timeout=_SECONDS))
     _expect(result.verdict, Verdict.FALSIFIED, "a bundled property that does not hold")
     if "onnxruntime" in oracle.installed() and (result.witness is None or not result.witness.replayed_by):
         raise InternalError("a runtime is installed, but it did not replay the witness")

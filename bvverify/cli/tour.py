@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bvverify import examples, verify
+from bvverify import examples, pipeline
 from bvverify.cli import draw
 from bvverify.cli.output import emit
 from bvverify.cli.progress import ProgressLine
@@ -83,7 +83,7 @@ def _about_accumulators() -> list[str]:
 def _ask(model: str, index: int, radius: int) -> _Answer:
     source = f"{examples.path(examples.IMAGES)}::{index}"
     question = ask_robust(examples.path(model), source, radius, None, None, None)
-    return _Answer(model, index, radius, question, verify.decide_all(question.queries, verify.Options(timeout=_SECONDS)))
+    return _Answer(model, index, radius, question, pipeline.decide_all(question.queries, pipeline.Options(timeout=_SECONDS)))
 
 
 def _row(*cells: str) -> str:

@@ -2,7 +2,7 @@
 
 The stages, in order: agreement, bounds, suggestions, gates, the whole pipeline.
 
-*Equal* is shown by induction over the operations (``agreement``), or by ``verify.decide`` on the joint network, with a certificate that
+*Equal* is shown by induction over the operations (``agreement``), or by ``pipeline.decide`` on the joint network, with a certificate that
 the kernel has accepted. *Differs* comes with an input on which the exact interpreter gives two answers, and which the runtimes that are
 installed have confirmed, each for its own reading.
 """
@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.compare import asked, gates, suggest
 from bvverify.compare.answer import Answer
 from bvverify.compare.asked import EXACTLY, differing_classes, differing_outputs
@@ -77,8 +77,8 @@ def compare(
     by_class: bool = False,
     delta: Fraction = EXACTLY,
     nominal: Int64Array | None = None,
-    options: verify.Options | None = None,
-    progress: verify.Progress | None = None,
+    options: pipeline.Options | None = None,
+    progress: pipeline.Progress | None = None,
 ) -> Comparison:
     """Decide whether A and B can differ on ``box``: at an output, or with ``by_class`` in the class (first index of the largest output).
 
@@ -86,7 +86,7 @@ def compare(
     (``align``), ``nominal`` the input that it was built around, if any. ``UnsupportedError`` where the two cannot be held against
     each other, ``Interrupted`` on Ctrl-C.
     """
-    options = options or verify.Options()
+    options = options or pipeline.Options()
     started = time.monotonic()
     joint = join(a, b, box)
     question = differing_classes(joint) if by_class else differing_outputs(joint, delta)
@@ -128,8 +128,8 @@ class _Work:
     box: Box
     nominal: Int64Array | None
     by_class: bool
-    options: verify.Options
-    progress: verify.Progress
+    options: pipeline.Options
+    progress: pipeline.Progress
     deadline: float | None
     agreed: frozenset[int] = frozenset()
     reports: list[StageReport] = field(default_factory=list)
@@ -152,7 +152,7 @@ class _Work:
 
     def decide(self, query: Query, limit: float | None, stages: frozenset[str] | None = None) -> Result:
         """The pipeline's result, which is kept; all its stages, or some."""
-        result = verify.decide(query, replace(self.options, timeout=limit, runtimes=False, stages=stages), self.progress)
+        result = pipeline.decide(query, replace(self.options, timeout=limit, runtimes=False, stages=stages), self.progress)
         self.results.append(result)
         return result
 
@@ -229,7 +229,7 @@ def _gates(work: _Work) -> _End | None:
 
 
 def _pipeline(work: _Work) -> _End:
-    """``verify.decide`` on the joint network."""
+    """``pipeline.decide`` on the joint network."""
     result = work.decide(work.query(), work.limit(1.0))
     work.reports += result.stages
     end = _settled(result)

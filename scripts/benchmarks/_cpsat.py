@@ -19,9 +19,9 @@ from bvverify.cli.batch_row import Task
 from bvverify.ilp.program import build
 from bvverify.ilp.reading import Reading
 from bvverify.load.instances import read_instances
+from bvverify.pipeline import Options
 from bvverify.process import Child, end_with_parent, limit_memory
 from bvverify.run import replay
-from bvverify.verify import Options
 
 START_UP = 10.0
 """Seconds that a process may take to load its libraries, beyond its task's limit."""

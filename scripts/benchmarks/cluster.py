@@ -25,7 +25,7 @@ from bvverify import examples
 from bvverify.cli import batch_row
 from bvverify.cli.batch_row import Task
 from bvverify.load.instances import read_instances
-from bvverify.verify import Options
+from bvverify.pipeline import Options
 
 
 def lines(path: Path) -> list[dict]:

@@ -17,7 +17,7 @@ import random_networks
 import torch
 import units
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.certify import kernel
 from bvverify.certify.ranges import propagate
 from bvverify.errors import InputError
@@ -93,7 +93,7 @@ def fuzz(rng: np.random.Generator, wanted: int) -> None:
         query, violated = random_networks.question(seed)
         if violated:
             continue
-        result = verify.decide(query, verify.Options(stages=frozenset({"interval", "linear", "root", "search"}), runtimes=False))
+        result = pipeline.decide(query, pipeline.Options(stages=frozenset({"interval", "linear", "root", "search"}), runtimes=False))
         (certificate,) = result.certificates
         x = random_networks.points(query.box)
         y = interpreter.run(query.network, x).reshape(len(x), -1)

@@ -26,7 +26,7 @@ from sklearn.model_selection import train_test_split
 from bvverify import examples
 from bvverify.cli.question import read_input
 from bvverify.load.load import load
-from bvverify.radius import Around
+from bvverify.radii import Around
 from bvverify.run.replay import violates
 
 DIGITS = "digits"

@@ -121,7 +121,7 @@ def answered(model: Path, property_file: Path, limit: float) -> str:
     from bvverify.load.load import load
     from bvverify.model.query import Query
     from bvverify.model.result import Verdict
-    from bvverify.verify import Options, decide_all
+    from bvverify.pipeline import Options, decide_all
 
     network = load(model)
     queries = [Query(network, box, prop) for box, prop in properties.read(property_file, network)]

@@ -13,9 +13,9 @@ from bvverify.model.requant import ShiftHalfUp
 from bvverify.model.result import Verdict
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import UINT8, QType, Tensor, frozen_array
+from bvverify.pipeline import Options, decide, robustness_query
 from bvverify.run import interpreter
 from bvverify.run.replay import violates
-from bvverify.verify import Options, decide, robustness_query
 
 INPUTS, HIDDEN, RADIUS = 150, 24, 2
 

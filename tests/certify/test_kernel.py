@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import random_networks
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.certify import kernel
 from bvverify.load import certificate_file
 from bvverify.model.certificate import Kind, Multipliers
@@ -38,7 +38,7 @@ def _query(network=None, radius=9, bound=0):
     x = np.array([40, 90, 20, 70, 10, 60])
     box = Box.of(x - radius, x + radius)
     points = np.random.default_rng(5).integers(box.lo, box.hi + 1, (4000, 6))
-    y = verify.interpreter.run(network, points)
+    y = pipeline.interpreter.run(network, points)
     rows = [np.array([1, -1, 0]), np.array([0, 1, 1])]
     least = [int((y @ r).min()) for r in rows]
     violation = tuple((Linear(frozen_array(r, np.int64), value - 4 + bound, None),) for r, value in zip(rows, least, strict=True))
@@ -48,7 +48,7 @@ def _query(network=None, radius=9, bound=0):
 @pytest.fixture(scope="module")
 def proved():
     query = _query()
-    result = verify.decide(query, verify.Options(stages=frozenset({"linear", "root", "search"}), runtimes=False))
+    result = pipeline.decide(query, pipeline.Options(stages=frozenset({"linear", "root", "search"}), runtimes=False))
     assert result.verdict is Verdict.VERIFIED
     (certificate,) = result.certificates
     kinds = set(certificate.forest.kind.tolist())
@@ -278,9 +278,9 @@ def test_corrupted_certificates_never_prove_what_is_false(block):
         query, violated = random_networks.question(seed)
         if violated:
             continue
-        result = verify.decide(query, verify.Options(stages=frozenset({"interval", "linear", "root", "search"}), runtimes=False))
+        result = pipeline.decide(query, pipeline.Options(stages=frozenset({"interval", "linear", "root", "search"}), runtimes=False))
         (certificate,) = result.certificates
-        y = verify.interpreter.run(query.network, random_networks.points(query.box)).reshape(-1, query.network.output_tensor.size)
+        y = pipeline.interpreter.run(query.network, random_networks.points(query.box)).reshape(-1, query.network.output_tensor.size)
         x = random_networks.points(query.box).reshape(len(y), -1)
         for _ in range(5):
             # Raise one bound until the property is violated somewhere: the certificate must not follow.

@@ -12,8 +12,8 @@ from bvverify.explain.answer import _tree as tree_of
 from bvverify.load import certificate_file
 from bvverify.load.instances import read_instances
 from bvverify.load.load import load
+from bvverify.pipeline import Options
 from bvverify.run import interpreter
-from bvverify.verify import Options
 
 
 def _saved(cli, folder, *arguments):

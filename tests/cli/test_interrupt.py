@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bvverify import examples, verify
+from bvverify import examples, pipeline
 from bvverify.cli import main
 from bvverify.cli.question import ask_robust
 from bvverify.model.result import Verdict
@@ -68,8 +68,8 @@ def test_in_the_search_the_worst_bound_is_kept(monkeypatch):
 
     monkeypatch.setattr(Search, "run", stopped)
     question = ask_robust(MLP, f"{IMAGES}::5", 4, None, None, None)
-    with pytest.raises(verify.Interrupted) as caught:
-        verify.decide_all(question.queries, verify.Options(stages=frozenset({"interval", "search"})))
+    with pytest.raises(pipeline.Interrupted) as caught:
+        pipeline.decide_all(question.queries, pipeline.Options(stages=frozenset({"interval", "search"})))
     result = caught.value.result
     assert result.verdict is Verdict.UNKNOWN
     assert result.open is not None
@@ -97,19 +97,19 @@ def test_an_interrupted_command_prints_unknown(cli, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(verify.__dict__, "_interval", interrupted)
+    monkeypatch.setitem(pipeline.__dict__, "_interval", interrupted)
     outcome = cli("robust", MLP, "--input", f"{IMAGES}::5", "--radius", "3")
     assert (outcome.code, outcome.first, outcome.err) == (130, "unknown", "bvverify: interrupted\n")
     assert "interrupted in stage 'interval'" in outcome.out
 
 
 def test_radii_that_are_certain_are_kept(cli, tmp_path, monkeypatch):
-    from bvverify import radius
+    from bvverify import radii
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(radius, "_by_attack", interrupted)
+    monkeypatch.setattr(radii, "_by_attack", interrupted)
     command = ("radius", MLP, "--input", f"{IMAGES}::5", "--certificate", tmp_path / "c.bvcert")
     outcome = cli(*command)
     assert (outcome.code, outcome.err) == (130, "bvverify: interrupted\n")

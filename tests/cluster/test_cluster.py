@@ -16,7 +16,7 @@ from bvverify import examples
 from bvverify.cli import batch_row, cluster_row, main
 from bvverify.cli.batch_row import Task
 from bvverify.load.instances import read_instances
-from bvverify.verify import Options
+from bvverify.pipeline import Options
 
 pytest.importorskip("distributed")
 MLP, CNN, IMAGES = (examples.path(name) for name in ("digits_mlp_qop.onnx", "digits_cnn_qdq.onnx", examples.IMAGES))
@@ -166,7 +166,17 @@ def _task(tmp_path, *row):
     return Task(instance, Options(), None)
 
 
-def test_a_row_that_hangs_is_killed_twice_and_then_given_up(tmp_path):
+class _Hanging(cluster_row._Process):
+    """A process that does nothing more."""
+
+    def __init__(self):
+        super().__init__()
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+
+def test_a_row_that_hangs_is_killed_twice_and_then_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_row, "_Process", _Hanging)
+    monkeypatch.setattr(cluster_row, "_idle", [])
     task = _task(tmp_path, CNN, f"{IMAGES}::8", "", 3, "")
     started = time.monotonic()
     answer, tries = cluster_row._twice(task, 2.0, lambda: True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import random_networks
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.compare.answer import Answer
 from bvverify.compare.asked import differing_classes, differing_outputs
 from bvverify.compare.compare import compare
@@ -86,7 +86,7 @@ def test_the_answer_is_that_of_enumeration(differ, by_class):
         if not parted or _differ(ours, theirs, by_class) is not differ:
             continue
         asked += 1
-        made = compare(a, b, box, by_class=by_class, options=verify.Options(timeout=60, runtimes=False))
+        made = compare(a, b, box, by_class=by_class, options=pipeline.Options(timeout=60, runtimes=False))
         assert made.answer is (Answer.DIFFERS if differ else Answer.EQUAL), seed
         if made.witnesses is not None:
             one, other = made.witnesses

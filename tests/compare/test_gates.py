@@ -4,7 +4,7 @@ import numpy as np
 import random_networks
 from compare.test_against_enumeration import other_reading
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.compare import gates
 from bvverify.compare.joint import join
 from bvverify.model.ops import inputs
@@ -29,11 +29,11 @@ def test_gates_open_where_the_operation_parts():
             reads = [before[t] for t in inputs(a.ops[start.op])]
             ours, theirs = (interpreter.evaluate(n.ops[start.op], reads).reshape(len(x), -1) for n in (a, b))
             parts = (ours != theirs).any(axis=1)
-            opened = verify.replay.violates(query, x)
+            opened = pipeline.replay.violates(query, x)
             assert np.array_equal(opened, parts), seed
             met, missed = met + bool(parts.any()), missed + (not parts.any())
             if decided < 12:
                 decided += 1
-                result = verify.decide(query, verify.Options(timeout=60, runtimes=False))
+                result = pipeline.decide(query, pipeline.Options(timeout=60, runtimes=False))
                 assert result.verdict is (Verdict.FALSIFIED if parts.any() else Verdict.VERIFIED), seed
     assert min(met, missed) > 2, (met, missed)

@@ -9,7 +9,7 @@ import pytest
 import random_networks
 from test_against_enumeration import other_reading
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.compare import asked
 from bvverify.compare.align import align, starts
 from bvverify.compare.answer import Answer
@@ -115,7 +115,7 @@ def test_the_answer_is_that_of_enumeration_over_real_inputs(question):
             continue
         common = align(a, b)[0].input.tensor
         box = Box.of(np.full(common.shape, common.qtype.lo), np.full(common.shape, common.qtype.hi))
-        made = compare(a, b, box, by_class=question == "class", delta=delta, options=verify.Options(timeout=60, runtimes=False))
+        made = compare(a, b, box, by_class=question == "class", delta=delta, options=pipeline.Options(timeout=60, runtimes=False))
         assert made.answer is expected, seed
         if made.answer is Answer.DIFFERS:
             # The witness is a real input, which each file quantises for itself.
@@ -155,7 +155,7 @@ def test_equal_integers_of_two_scales_are_not_equal_outputs():
     b = replace(a, output=other, provenance=replace(a.provenance, sha256="b" * 64, path="b.onnx"))
     shape, qtype = a.input.tensor.shape, a.input.tensor.qtype
     box = Box.of(np.full(shape, qtype.lo), np.full(shape, qtype.hi))
-    options = verify.Options(timeout=60, runtimes=False)
+    options = pipeline.Options(timeout=60, runtimes=False)
     by_class, outputs = (compare(a, b, box, by_class=c, options=options) for c in (True, False))
     assert (by_class.answer, by_class.stage) == (Answer.EQUAL, "agreement")
     assert outputs.answer is Answer.DIFFERS

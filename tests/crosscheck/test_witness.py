@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bvverify import examples, verify
+from bvverify import examples, pipeline
 from bvverify.crosscheck.witness import check
 from bvverify.errors import InternalError
 from bvverify.load import property_file
@@ -21,12 +21,12 @@ SAMPLE, RADIUS = 7, 3
 def query():
     network = load(examples.path("digits_mlp_qop.onnx"))
     x = read_input(f"{examples.path(examples.IMAGES)}::{SAMPLE}", network).x
-    return verify.robustness_query(network, x, RADIUS, 3)
+    return pipeline.robustness_query(network, x, RADIUS, 3)
 
 
 @pytest.fixture(scope="module")
 def violating(query):
-    return verify.attack_only(query, verify.Options(runtimes=False)).witness.input
+    return pipeline.attack_only(query, pipeline.Options(runtimes=False)).witness.input
 
 
 def _spec(x):
@@ -42,11 +42,11 @@ def test_a_witness_replays(query, violating):
 
 
 def test_only_a_witness_makes_falsified(query, violating):
-    made = verify.suggested(query, violating)
+    made = pipeline.suggested(query, violating)
     assert (str(made.verdict), made.stage) == ("falsified", "claimed witness")
     assert made.witness.input.tolist() == violating.tolist()
     with pytest.raises(InternalError, match="does not replay"):
-        verify.suggested(query, query.nominal)
+        pipeline.suggested(query, query.nominal)
 
 
 def test_the_clean_input_is_none_and_its_margin_is_said(query):

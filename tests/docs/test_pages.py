@@ -11,7 +11,7 @@ import pytest
 from bvverify.cli import main
 
 ROOT = Path(make_pages.ROOT)
-LESSONS = sorted((ROOT / "encodings" / "course").glob("[0-9]*.md"))
+LESSONS = sorted((ROOT / "encodings" / "course").glob("[0-9]*.md"), key=lambda page: (int(re.match(r"\d+", page.name)[0]), page.name))
 README = (ROOT / "README.md").read_text()
 
 
@@ -22,9 +22,9 @@ def test_every_output_is_what_the_page_says(page):
 
 
 def test_the_course_is_whole_and_in_order():
-    assert [page.name.partition("-")[0] for page in LESSONS] == ["1", "2", "3", "4", "4b", "5", "6", "7", "8", "9"]
+    assert [page.name.partition("-")[0] for page in LESSONS] == ["1", "2", "3", "4", "4b", "5", "6", "7", "8", "9", "10"]
     entry = (ROOT / "encodings" / "README.md").read_text()
-    assert re.findall(r"^(?:\d\.|  ) \[.*?\]\(course/(.*?)\)", entry, re.MULTILINE) == [page.name for page in LESSONS]
+    assert re.findall(r"^(?:\d+\.|  ) \[.*?\]\(course/(.*?)\)", entry, re.MULTILINE) == [page.name for page in LESSONS]
     for page, following in pairwise(LESSONS):
         assert re.search(rf"\nNext: \[.*\]\({following.name}\)\.\n$", page.read_text())
     assert all(any(isinstance(part, make_pages.Step) for part in make_pages.parse(page.read_text())) for page in LESSONS)

@@ -10,7 +10,7 @@ import pytest
 from bvverify.errors import UsageError
 from bvverify.exercise.neuron import RULES, Rounding, decimal
 from bvverify.exercise.question import KINDS, exercise
-from bvverify.verify import Options, decide
+from bvverify.pipeline import Options, decide
 
 SEEDS = range(200)
 HALF = Fraction(1, 2)

@@ -4,7 +4,7 @@ import make_ilp_examples
 import numpy as np
 import pytest
 
-from bvverify import examples, verify
+from bvverify import examples, pipeline
 from bvverify.errors import InternalError
 from bvverify.ilp import claim, differ, highs, program
 from bvverify.ilp.differ import Blame
@@ -25,7 +25,7 @@ WIDE = QType(16, signed=True)
 
 def _bundled(name, x):
     network = load(examples.path(f"{name}.onnx"))
-    return verify.robustness_query(network, np.array([x]), 1)
+    return pipeline.robustness_query(network, np.array([x]), 1)
 
 
 def _against_a_constant(requant, weight, bias, constant, lo, hi):
@@ -47,7 +47,7 @@ def test_the_bundled_files_are_what_their_script_makes(tmp_path):
 def test_the_bundled_tie(reading):
     """ONNX Runtime rounds 2.5 to 2, the ILP to 3: it calls robust what is not, and the witness shows the row."""
     query = _bundled("ilp_tie", 6)
-    result = verify.decide(query)
+    result = pipeline.decide(query)
     assert result.verdict is Verdict.FALSIFIED
     assert result.witness.input.tolist() == [5]
     assert claim.ask(query, reading).robust
@@ -65,7 +65,7 @@ def test_the_exact_reading_decides_the_bundled_networks_as_the_device():
 def test_the_bundled_big_m():
     """The network is robust; as written, with M = 10^6, HiGHS finds a solution whose binary is some 3e-7, and the tool says so."""
     query = _bundled("ilp_big_m", 3)
-    assert verify.decide(query).verdict is Verdict.VERIFIED
+    assert pipeline.decide(query).verdict is Verdict.VERIFIED
     answer = claim.ask(query, Reading.QVIP, presolve=False)
     assert answer.x is None
     assert answer.difference.blame is Blame.BIG_M
@@ -103,7 +103,7 @@ def test_a_margin_that_swallows_an_input(reading):
 def test_the_network_of_lesson_nine(reading):
     """Half a millionth below a tie: no margin that a solver can see leaves the input in."""
     network = load(examples.path(examples.NEAR_TIE))
-    query = verify.robustness_query(network, np.array([-11, -60]), 2)
+    query = pipeline.robustness_query(network, np.array([-11, -60]), 2)
     assert claim.ask(query, reading).robust
     difference = differ.excluded(program.build(query, reading), np.array([-13, -58]))
     assert difference.blame is Blame.TOLERANCE
@@ -139,7 +139,7 @@ def test_a_float32_multiplication_that_crosses_a_tie(reading):
     """4395673 / 2^29 * 19725 is 4.4e-6 below 161.5, and its float32 product 161.5 or more: the device makes 162 of it."""
     requant = Float32HalfEven(np.array([4395673 / 2**29], np.float32), 0)
     query = _against_a_constant(requant, 1, 0, 19725, 19720, 19724)  # the constant rounds to 162 on the device
-    assert verify.decide(query, verify.Options(runtimes=False)).verdict is Verdict.FALSIFIED
+    assert pipeline.decide(query, pipeline.Options(runtimes=False)).verdict is Verdict.FALSIFIED
     difference = differ.excluded(program.build(query, reading), np.array([19720]))
     assert (difference.blame, difference.index) == (Blame.ARITHMETIC, 0)
     assert "below a tie; the device (float32-half-even) makes 162 of it, exact rounding 161" in difference.text

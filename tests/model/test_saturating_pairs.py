@@ -5,7 +5,7 @@ import pytest
 import random_networks
 import z3
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.bounds import interval
 from bvverify.encode.network import encode
 from bvverify.model import saturating_pairs
@@ -181,7 +181,7 @@ def test_verdicts_are_those_of_enumeration():
         saturating += differs
         expected = Verdict.FALSIFIED if violated else Verdict.VERIFIED
         verdicts.add(expected)
-        result = verify.decide(query, verify.Options(timeout=120, runtimes=False))
+        result = pipeline.decide(query, pipeline.Options(timeout=120, runtimes=False))
         assert result.verdict is expected, seed
         bounds = interval.propagate(query.network, query.box)
         encoding = encode(query, bounds)
@@ -222,7 +222,7 @@ def test_verdicts_about_convolutions_are_those_of_enumeration():
         expected = Verdict.FALSIFIED if asked.violated(x.reshape(len(x), -1), tensors_of[-1]).any() else Verdict.VERIFIED
         verdicts.add(expected)
         query = Query(network, where, asked)
-        assert verify.decide(query, verify.Options(timeout=120, runtimes=False)).verdict is expected
+        assert pipeline.decide(query, pipeline.Options(timeout=120, runtimes=False)).verdict is expected
         encoding, solver = encode(query, interval.propagate(network, where)), z3.Solver()
         solver.add(*encoding.constraints, encoding.violation)
         assert solver.check() == (z3.sat if expected is Verdict.FALSIFIED else z3.unsat)
@@ -233,7 +233,7 @@ def test_verdicts_about_convolutions_are_those_of_enumeration():
 def test_the_smt_engine_decides():
     for seed in range(40, 42):
         query, violated, _ = question(seed)
-        result = verify.decide(query, verify.Options(engine="smt", timeout=120, runtimes=False, trust_solver=True))
+        result = pipeline.decide(query, pipeline.Options(engine="smt", timeout=120, runtimes=False, trust_solver=True))
         assert result.verdict is (Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
 
 

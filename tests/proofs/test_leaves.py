@@ -10,7 +10,7 @@ import pytest
 import random_networks
 import units
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.certify import kernel
 from bvverify.errors import InputError, InternalError
 from bvverify.load import certificate_file
@@ -239,9 +239,9 @@ def _solver_alone(monkeypatch, **options):
         query, violated = random_networks.question(seed)
         if violated:
             continue
-        result = verify.decide(query, verify.Options(stages=STAGES, runtimes=False, trust_solver=True))
+        result = pipeline.decide(query, pipeline.Options(stages=STAGES, runtimes=False, trust_solver=True))
         if result.checked.solver_leaves:
-            return query, verify.decide(query, verify.Options(stages=STAGES, runtimes=False, **options))
+            return query, pipeline.decide(query, pipeline.Options(stages=STAGES, runtimes=False, **options))
     raise AssertionError("no question of this kind")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import random_networks
 
-from bvverify import examples, radius, verify
+from bvverify import examples, pipeline, radii
 from bvverify.certify import kernel
 from bvverify.errors import UsageError
 from bvverify.load.load import load
@@ -12,7 +12,7 @@ from bvverify.model.query import Box
 from bvverify.model.result import Verdict
 from bvverify.run import interpreter, replay
 
-QUIET = verify.Options(runtimes=False)
+QUIET = pipeline.Options(runtimes=False)
 
 
 def _tiny(seed):
@@ -51,9 +51,9 @@ def test_enumeration_finds_the_same_radii(block):
     for seed in range(block * 4, block * 4 + 4):
         net, x, classes, at = _tiny(seed)
         own, target = int(classes[at]), seed % 3
-        asked = [(radius.Around.of(net, x[at]), classes != own), (radius.Around.of(net, x[at], None, target), classes == target)]
+        asked = [(radii.Around.of(net, x[at]), classes != own), (radii.Around.of(net, x[at], None, target), classes == target)]
         for around, violates in asked:
-            ends = radius.find(around, None, QUIET)
+            ends = radii.find(around, None, QUIET)
             nearest = _expected(x, x[at], violates)
             assert ends.falsified == nearest, seed
             assert ends.verified == (around.farthest if nearest is None else nearest - 1 if nearest else None), seed
@@ -64,19 +64,19 @@ def test_enumeration_finds_the_same_radii(block):
 
 def test_searches_that_are_left_and_taken_up_again_find_the_same(monkeypatch):
     """With budgets of a few nodes every radius is asked about many times; bounds and attacks alone decide none."""
-    monkeypatch.setattr(radius, "_BUDGET", 1)
-    monkeypatch.setattr(radius, "_GROWTH", 2)
-    monkeypatch.setattr(radius, "_BOUNDS", frozenset())
-    monkeypatch.setattr(radius, "_SEARCH", frozenset({"clean input", "root", "search"}))
+    monkeypatch.setattr(radii, "_BUDGET", 1)
+    monkeypatch.setattr(radii, "_GROWTH", 2)
+    monkeypatch.setattr(radii, "_BOUNDS", frozenset())
+    monkeypatch.setattr(radii, "_SEARCH", frozenset({"clean input", "root", "search"}))
     again = 0
     for seed in range(100, 108):
         net, x, classes, at = _tiny(seed)
-        around = radius.Around.of(net, x[at])
-        ends = radius.find(around, None, QUIET)
+        around = radii.Around.of(net, x[at])
+        ends = radii.find(around, None, QUIET)
         assert ends.falsified == _expected(x, x[at], classes != classes[at]), seed
         _check(around, ends)
-        radii = [q.radius for q in ends.asked if q.nodes]
-        again += len(radii) - len(set(radii))
+        searched = [q.radius for q in ends.asked if q.nodes]
+        again += len(searched) - len(set(searched))
     assert again > 0
 
 
@@ -89,22 +89,22 @@ def _digits():
 
 def test_the_two_radii_of_thirty_digits_are_adjacent_and_proved():
     net, images = _digits()
-    radii = set()
+    largest = set()
     for x in images:
-        around = radius.Around.of(net, x)
-        ends = radius.find(around, None, QUIET)
+        around = radii.Around.of(net, x)
+        ends = radii.find(around, None, QUIET)
         _check(around, ends)
         assert ends.falsified == ends.verified + 1
-        radii.add(ends.verified)
-    assert len(radii) > 3
+        largest.add(ends.verified)
+    assert len(largest) > 3
 
 
 def test_a_maximum_ends_it():
     net, images = _digits()
-    around = radius.Around.of(net, images[5])
-    whole = radius.find(around, None, QUIET)
+    around = radii.Around.of(net, images[5])
+    whole = radii.find(around, None, QUIET)
     for maximum in (0, whole.verified - 1, whole.verified, whole.falsified, whole.falsified + 1):
-        ends = radius.find(around, maximum, QUIET)
+        ends = radii.find(around, maximum, QUIET)
         _check(around, ends)
         assert ends.verified == min(maximum, whole.verified)
         assert ends.falsified == (whole.falsified if maximum >= whole.falsified else None)
@@ -114,10 +114,10 @@ def test_a_maximum_ends_it():
 def test_what_is_known_when_the_time_runs_out_is_certain():
     net, images = _digits()
     for x in images[:4]:
-        around = radius.Around.of(net, x)
-        whole = radius.find(around, None, QUIET)
+        around = radii.Around.of(net, x)
+        whole = radii.find(around, None, QUIET)
         for seconds in (1e-9, 0.05, 0.2):
-            ends = radius.find(around, None, verify.Options(timeout=seconds, runtimes=False))
+            ends = radii.find(around, None, pipeline.Options(timeout=seconds, runtimes=False))
             assert ends.verified <= whole.verified
             kernel.check(ends.holds.certificates[0], around.query(ends.verified))
             assert ends.falsified is None or ends.falsified >= whole.falsified
@@ -126,14 +126,14 @@ def test_what_is_known_when_the_time_runs_out_is_certain():
 
 def test_no_time_at_all_leaves_radius_0():
     net, images = _digits()
-    ends = radius.find(radius.Around.of(net, images[0]), None, verify.Options(timeout=1e-9))
+    ends = radii.find(radii.Around.of(net, images[0]), None, pipeline.Options(timeout=1e-9))
     assert (ends.verified, ends.falsified, ends.settled) == (0, None, False)
 
 
 def test_a_wrong_label_has_no_radius():
     net, images = _digits()
-    around = radius.Around.of(net, images[5], 3)
-    ends = radius.find(around, None, QUIET)
+    around = radii.Around.of(net, images[5], 3)
+    ends = radii.find(around, None, QUIET)
     _check(around, ends)
     assert (ends.verified, ends.falsified, ends.holds) == (None, 0, None)
 
@@ -141,11 +141,11 @@ def test_a_wrong_label_has_no_radius():
 def test_questions_that_make_no_sense():
     net, images = _digits()
     with pytest.raises(UsageError, match="two questions"):
-        radius.Around.of(net, images[0], 1, 2)
+        radii.Around.of(net, images[0], 1, 2)
     for label, target in ((10, None), (None, -1)):
         with pytest.raises(UsageError, match="no class"):
-            radius.Around.of(net, images[0], label, target)
+            radii.Around.of(net, images[0], label, target)
     with pytest.raises(UsageError, match="negative"):
-        radius.find(radius.Around.of(net, images[0]), -1)
+        radii.find(radii.Around.of(net, images[0]), -1)
     with pytest.raises(UsageError, match="engine"):
-        radius.find(radius.Around.of(net, images[0]), None, verify.Options(engine="smt"))
+        radii.find(radii.Around.of(net, images[0]), None, pipeline.Options(engine="smt"))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from bvverify import examples, verify
+from bvverify import examples, pipeline
 from bvverify.load.load import load
 from bvverify.model.result import Verdict
-from bvverify.radius import Around
+from bvverify.radii import Around
 from bvverify.run import interpreter
 
 
@@ -14,7 +14,7 @@ def test_a_class_that_cannot_be_reached_on_the_bundled_network():
     x = interpreter.quantise_input(net, np.load(examples.path(examples.IMAGES))["images"][5:6])[0]
     query = Around.of(net, x, None, 3).query(4)
     assert len(query.property.violation[0]) == 9
-    options = verify.Options(stages=frozenset({"interval", "root", "search"}), most_nodes=1000, runtimes=False)
-    result = verify.decide(query, options)
+    options = pipeline.Options(stages=frozenset({"interval", "root", "search"}), most_nodes=1000, runtimes=False)
+    result = pipeline.decide(query, options)
     assert result.verdict is Verdict.VERIFIED
     assert result.checked.complete

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import random_networks
 
-from bvverify import examples, verify
+from bvverify import examples, pipeline
 from bvverify.bounds import interval
 from bvverify.cli.question import ask_robust
 from bvverify.errors import InternalError, UsageError
@@ -76,8 +76,8 @@ def test_both_answer_as_enumeration_does(kind):
 
 def test_bitwuzla_alone_decides_a_whole_question():
     query, violated = random_networks.question(7)
-    result = verify.decide(query, verify.Options(engine="smt", solver="bitwuzla", runtimes=False))
-    assert result.verdict is (verify.Verdict.FALSIFIED if violated else verify.Verdict.VERIFIED)
+    result = pipeline.decide(query, pipeline.Options(engine="smt", solver="bitwuzla", runtimes=False))
+    assert result.verdict is (pipeline.Verdict.FALSIFIED if violated else pipeline.Verdict.VERIFIED)
     assert "bitwuzla" in result.stages[-2 if result.checked else -1].detail
     assert "bitwuzla" in result.versions
 

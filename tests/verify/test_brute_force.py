@@ -4,7 +4,7 @@ import pytest
 import random_networks
 import z3
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.bounds import interval
 from bvverify.encode.network import encode
 from bvverify.model.result import Verdict
@@ -14,8 +14,8 @@ SECONDS = 120.0
 
 
 def _decided(query, engine, stages=None):
-    options = verify.Options(engine=engine, timeout=SECONDS, stages=stages, runtimes=False)
-    return verify.decide(query, options).verdict
+    options = pipeline.Options(engine=engine, timeout=SECONDS, stages=stages, runtimes=False)
+    return pipeline.decide(query, options).verdict
 
 
 @pytest.mark.parametrize("block", range(30))
@@ -42,7 +42,7 @@ def test_the_solver_gives_an_input_of_the_box_that_violates():
     query = next(q for q, violated in map(random_networks.question, range(2000, 2100)) if violated)
     answer = solve(query, interval.propagate(query.network, query.box))
     assert answer.status == "sat"
-    assert verify.replay.violates(query, answer.x[None])[0]
+    assert pipeline.replay.violates(query, answer.x[None])[0]
 
 
 @pytest.mark.parametrize("block", range(25))
@@ -50,8 +50,8 @@ def test_the_search_agrees_with_enumeration(block):
     """500 networks: bounds and branch and bound alone decide all of them, rightly, and leave nothing to the solver."""
     for seed in range(10_000 + block * 20, 10_000 + block * 20 + 20):
         query, violated = random_networks.question(seed)
-        options = verify.Options(timeout=SECONDS, stages=frozenset({"root", "search"}), runtimes=False)
-        result = verify.decide(query, options)
+        options = pipeline.Options(timeout=SECONDS, stages=frozenset({"root", "search"}), runtimes=False)
+        result = pipeline.decide(query, options)
         assert result.verdict is (Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
         assert violated or result.checked.solver_leaves == 0
 
@@ -61,8 +61,8 @@ def test_a_search_cut_short_does_not_guess(most_nodes):
     unknown = 0
     for seed in range(20_000, 20_060):
         query, violated = random_networks.question(seed)
-        options = verify.Options(stages=frozenset({"root", "search"}), most_nodes=most_nodes, runtimes=False)
-        result = verify.decide(query, options)
+        options = pipeline.Options(stages=frozenset({"root", "search"}), most_nodes=most_nodes, runtimes=False)
+        result = pipeline.decide(query, options)
         assert result.verdict in (Verdict.UNKNOWN, Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
         if result.verdict is Verdict.UNKNOWN:
             unknown += 1
@@ -80,8 +80,8 @@ def test_solver_leaves_refute_and_find():
     try:
         for seed in range(30_000, 30_080):
             query, violated = random_networks.question(seed)
-            options = verify.Options(timeout=SECONDS, stages=frozenset({"root", "search"}), runtimes=False, trust_solver=True)
-            result = verify.decide(query, options)
+            options = pipeline.Options(timeout=SECONDS, stages=frozenset({"root", "search"}), runtimes=False, trust_solver=True)
+            result = pipeline.decide(query, options)
             assert result.verdict is (Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
             asked += bool(result.checked and result.checked.solver_leaves)
     finally:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.model.network import Input, Network, Output, Provenance
 from bvverify.model.ops import Dense
 from bvverify.model.query import Box, Property, Query
@@ -31,7 +31,7 @@ def _query(seed):
     )
     x = rng.integers(10, 40, INPUTS)
     box = Box.of(x - RADIUS, x + RADIUS)
-    label = int(verify.interpreter.run(net, x[None])[0].argmax())
+    label = int(pipeline.interpreter.run(net, x[None])[0].argmax())
     return Query(net, box, Property.robustness(label, CLASSES), x)
 
 
@@ -39,7 +39,7 @@ def _query(seed):
 def test_the_search_and_the_solver_agree(block):
     for seed in range(block * 5, block * 5 + 5):
         query = _query(seed)
-        search = verify.decide(query, verify.Options(timeout=120, stages=frozenset({"root", "search"}), runtimes=False))
-        solver = verify.decide(query, verify.Options(engine="smt", timeout=120, runtimes=False, trust_solver=True))
+        search = pipeline.decide(query, pipeline.Options(timeout=120, stages=frozenset({"root", "search"}), runtimes=False))
+        solver = pipeline.decide(query, pipeline.Options(engine="smt", timeout=120, runtimes=False, trust_solver=True))
         assert search.verdict is solver.verdict, seed
         assert search.verdict is not Verdict.UNKNOWN, seed

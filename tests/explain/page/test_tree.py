@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from units import accumulators
 
-from bvverify import examples, verify
+from bvverify import examples, pipeline
 from bvverify.explain.page import tree
 from bvverify.load.load import load
 from bvverify.model.certificate import INPUT
@@ -17,8 +17,8 @@ def proved():
     network = load(examples.path("digits_mlp_qop.onnx"))
     with np.load(examples.path(examples.IMAGES)) as images:
         x = interpreter.quantise_input(network, images[images.files[0]][13:14])[0]
-    query = verify.robustness_query(network, x, 3)
-    result = verify.decide(query, verify.Options(threads=1))
+    query = pipeline.robustness_query(network, x, 3)
+    result = pipeline.decide(query, pipeline.Options(threads=1))
     assert result.checked is not None
     assert result.checked.splits > 1
     rng = np.random.default_rng(0)

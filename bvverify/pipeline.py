@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bvverify import __version__
+from bvverify._version import __version__
 from bvverify.bounds import exclude, interval, linear
 from bvverify.bounds.interval import Bounds
 from bvverify.errors import InternalError, UsageError

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bvverify import verify
+from bvverify import pipeline
 from bvverify.errors import InternalError, UsageError
 from bvverify.model import box
 from bvverify.model.network import Network
@@ -110,7 +110,7 @@ class Around:
 
 
 def find(
-    around: Around, maximum: int | None = None, options: verify.Options | None = None, progress: verify.Progress | None = None
+    around: Around, maximum: int | None = None, options: pipeline.Options | None = None, progress: pipeline.Progress | None = None
 ) -> Ends:
     """The two radii, up to ``maximum`` (None: as far as inputs go).
 
@@ -118,7 +118,7 @@ def find(
     maximum that is negative and for another engine than "auto", ``InternalError`` when bvverify contradicts itself, ``Interrupted`` on
     Ctrl-C.
     """
-    options = options or verify.Options()
+    options = options or pipeline.Options()
     if options.engine != "auto":
         raise UsageError(f"the largest radius is found by the engine auto, not by {options.engine}")
     if maximum is not None and maximum < 0:
@@ -150,8 +150,8 @@ class _Work:
 
     around: Around
     limit: int
-    options: verify.Options
-    progress: verify.Progress
+    options: pipeline.Options
+    progress: pipeline.Progress
     started: float = field(default_factory=time.monotonic)
     lo: int = -1
     hi: int = 0
@@ -189,7 +189,7 @@ class _Work:
 
     def _ask(self, radius: int, stages: frozenset[str], nodes: int) -> Verdict:
         known = f"verified {self.lo}, falsified {'-' if self.witness is None else self.hi}, now {radius}"
-        result = verify.decide(
+        result = pipeline.decide(
             self.around.query(radius),
             replace(self.options, timeout=self.left(), stages=stages, most_nodes=nodes, runtimes=False),
             lambda stage, line: self.progress(stage, f"{known}: {line}"),
@@ -237,7 +237,7 @@ class _Work:
         fails = None
         if self.witness is not None:
             options = replace(self.options, timeout=None, stages=frozenset({"clean input"}))
-            fails = verify.decide(self.around.query(self.hi), options, memory=self.memory)
+            fails = pipeline.decide(self.around.query(self.hi), options, memory=self.memory)
         reason = ""
         if self.lo + 1 < self.hi:
             reason = why or f"the time limit of {self.options.timeout:g} s ran out"
@@ -257,7 +257,7 @@ class _Work:
 def _clean(work: _Work) -> None:
     """Radius 0, whatever the limit: the input itself, one run of the network."""
     options = replace(work.options, timeout=None, stages=_SEARCH, most_nodes=None, runtimes=False)
-    work.take(0, verify.decide(work.around.query(0), options, memory=work.memory))
+    work.take(0, pipeline.decide(work.around.query(0), options, memory=work.memory))
 
 
 def _by_bounds(work: _Work) -> None:
