@@ -1,9 +1,9 @@
 """A mutation run: small faults put into the code one at a time, each of which a test must notice.
 
-Prints for each folder how many mutants there are, how many a test killed, how many ran out of time (an endless loop is noticed as well), how
-many the list tests/mutants.toml explains, and each survivor with its change. Exits with 1 if one is left that is neither killed nor
-explained. A run that was stopped goes on where it was: what has been killed stays so while the mutated file reads alike, what survived while
-the tests do; --fresh forgets both.
+Prints for each folder how many mutants there are, how many a test killed, how many ran out of time (an endless loop is noticed as well),
+how many the list tests/mutants.toml explains, and each survivor with its change. Exits with 1 if one is left that is neither killed nor
+explained. A run that was stopped goes on where it was: what has been killed stays so while the mutated file reads alike, what survived
+while the tests do; --fresh forgets both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def _arguments() -> argparse.Namespace:
 
 def _digest(tests: Sequence[str]) -> str:
     """Of everything that the tests of a target are made of."""
-    files = sorted({f for t in tests for f in ([ROOT / t] if t.endswith(".py") else (ROOT / t).rglob("*.py"))} | set((ROOT / "tests").glob("*.py")))
+    files = sorted(
+        {f for t in tests for f in ([ROOT / t] if t.endswith(".py") else (ROOT / t).rglob("*.py"))} | set((ROOT / "tests").glob("*.py"))
+    )
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
 
 
@@ -62,7 +64,10 @@ def _test(file: str, tests: Sequence[str], mutants: Sequence[Mutant], digest: st
             outcome, seconds, said = warm.test(mutant.text, limit)
             place = {"file": file, "function": mutant.function, "line": mutant.line, "change": mutant.change}
             by = next((line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
-            print(json.dumps({"key": mutant.key, "outcome": outcome, "seconds": round(seconds, 2), "tests": digest, "by": by, **place}), file=out)
+            print(
+                json.dumps({"key": mutant.key, "outcome": outcome, "seconds": round(seconds, 2), "tests": digest, "by": by, **place}),
+                file=out,
+            )
             out.flush()
 
 
@@ -130,4 +135,3 @@ def _due(mutant: Mutant, record: dict[str, Any] | None, digest: str, explained: 
     if record is None:
         return not again
     return record["outcome"] == "survived" and record["tests"] != digest and not explained.reason(mutant)
-

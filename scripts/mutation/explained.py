@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Entries with ``file``, ``function``, ``line``, ``changes``, ``reason``; what is left out fits everything, ``*`` stands for anything."""
+    """Entries with ``file``, ``function``, ``line``, ``changes``, ``reason``; what is left out fits everything."""
 
     entries: tuple[dict[str, Any], ...]
 
@@ -45,7 +46,7 @@ class Explained:
 
 
 def _fits(entry: dict[str, Any], mutant: Mutant) -> bool:
-    """A line and a change are compared letter by letter (they hold brackets and stars), unless they end in ``...``."""
+    """A line and a change are compared letter by letter (they hold brackets and stars); ``...`` in them stands for anything."""
     return (
         fnmatch.fnmatchcase(mutant.file, entry["file"])
         and fnmatch.fnmatchcase(mutant.function, entry.get("function", "*"))
@@ -55,7 +56,7 @@ def _fits(entry: dict[str, Any], mutant: Mutant) -> bool:
 
 
 def _same(wanted: str, text: str) -> bool:
-    return text.startswith(wanted.removesuffix("...")) if wanted.endswith("...") else text == wanted
+    return re.fullmatch(".*".join(map(re.escape, wanted.split("..."))), text) is not None
 
 
 def read(path: Path) -> tuple[Targets, Explained]:
@@ -64,5 +65,7 @@ def read(path: Path) -> tuple[Targets, Explained]:
     entries = tuple(table.get("explained", ()))
     for number, entry in enumerate(entries, 1):
         if not entry.get("file") or not entry.get("reason") or not entry.keys() <= {"file", "function", "line", "changes", "reason"}:
-            raise SystemExit(f"mutants: {path.name}, explained entry {number}: file and reason are needed; function, line, changes may be given")
+            raise SystemExit(
+                f"mutants: {path.name}, explained entry {number}: file and reason are needed; function, line, changes may be given"
+            )
     return Targets(tuple((t["files"], tuple(t["tests"])) for t in table["target"])), Explained(entries)

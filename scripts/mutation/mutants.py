@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import libcst as cst
+import libcst.matchers as m
 from libcst.metadata import MetadataWrapper, PositionProvider
+
 from mutation.operators import OPERATORS
 
-NO_CODE = (cst.Annotation, cst.Import, cst.ImportFrom, cst.Raise, cst.FormattedString)
+NO_CODE = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom, cst.Raise, cst.FormattedString)
 """What holds nothing that computes: types, names, and the words of messages. A ``raise`` itself is left out as a statement."""
+STRICT = m.Arg(keyword=m.Name("strict"))
+CHECK_OF_THE_CODE = "assert_never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Mutant:
     line: str
     """The text of the first line that differs, stripped."""
     change: str
-    """``old -> new``: the lines that differ, stripped, cut to the part that does; with ``#2`` behind it for a second one that reads alike."""
+    """``old -> new``: the lines that differ, stripped, cut to the part that does; ``#2`` behind it is for a second one that reads alike."""
     text: str
     """The file with the change made."""
     number: int
@@ -58,7 +62,7 @@ class _Visitor(cst.CSTVisitor):
         for kind, operator in OPERATORS:
             if isinstance(node, kind):
                 self.found += ((node, changed, ".".join(self.path)) for changed in operator(node))
-        return not isinstance(node, NO_CODE)
+        return not isinstance(node, NO_CODE) and not m.matches(node, STRICT)
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
         if isinstance(original_node, cst.FunctionDef | cst.ClassDef):
@@ -76,6 +80,8 @@ def of_file(path: Path, root: Path) -> Iterator[Mutant]:
         if text == original or not _compiles(text):
             continue
         number, line, change = _place(original, text)
+        if CHECK_OF_THE_CODE in change:
+            continue
         alike[function, line, change] += 1
         again = alike[function, line, change]
         yield Mutant(file, function, line, change if again == 1 else f"{change} #{again}", text, number)

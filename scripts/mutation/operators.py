@@ -1,9 +1,11 @@
 """What is changed: mutmut's operators for the arithmetic of a line, and those that it lacks and a verifier needs.
 
-mutmut 3 supplies the operators and nothing else. Its runner copies every function once for each mutant and picks one by a trampoline, which
-leaves decorated functions, properties and defaults out; here whole files are mutated, so that nothing is. (cosmic-ray's parser does not know
-``match``, in which most of bvverify is written.) Left out of mutmut's are those whose mutants crash wherever a test reaches the line (an
-assignment of None, an argument None or left out): they measure coverage, at a third of the time of a run.
+mutmut 3 supplies the operators and nothing else. Its runner copies every function once for each mutant and picks one by a trampoline,
+which leaves decorated functions, properties and defaults out; here whole files are mutated, so that nothing is. (cosmic-ray's parser does
+not know ``match``, in which most of bvverify is written.) Left out of mutmut's are those whose mutants crash wherever a test reaches the
+line (an assignment of None, an argument None or left out): they measure coverage, at a third of the time of a run. Left out as well is
+what has no behaviour of its own to get wrong: decorators (the options of ``@dataclass``), ``strict`` of ``zip`` and ``assert_never``,
+which are checks of the code.
 """
 
 from __future__ import annotations
@@ -58,14 +60,16 @@ def forced(node: cst.If | cst.While | cst.CompIf) -> Iterator[cst.CSTNode]:
 
 def left_out(node: cst.SimpleStatementLine) -> Iterator[cst.CSTNode]:
     """A statement that is only a call, an augmented assignment or ``raise``, left out."""
-    if len(node.body) == 1 and m.matches(node.body[0], m.Expr(m.Call()) | m.AugAssign() | m.Raise() | m.Assign([m.AssignTarget(m.Subscript())])):
+    if len(node.body) == 1 and m.matches(
+        node.body[0], m.Expr(m.Call()) | m.AugAssign() | m.Raise() | m.Assign([m.AssignTarget(m.Subscript())])
+    ):
         yield node.with_changes(body=[cst.Pass()])
 
 
 def without_keyword(node: cst.Call) -> Iterator[cst.CSTNode]:
     """An argument given by its name, left out: ``axis``, ``initial``, ``dtype``."""
     for i, arg in enumerate(node.args):
-        if arg.keyword is not None:
+        if arg.keyword is not None and arg.keyword.value != "strict":
             yield node.with_changes(args=[*node.args[:i], *node.args[i + 1 :]])
 
 
