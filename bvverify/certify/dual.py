@@ -103,9 +103,9 @@ class Dual:
             c = add(c, -values[:, at])
         everything = np.stack([c, *parts[::-1]], axis=1).reshape(self.rows, positions, *out).swapaxes(1, 2)
         _, inside = windows(np.zeros((1, 1, *x.shape[1:]), np.int64), op, 0)
-        # A padded position holds the type's least value.
+        # A padded position holds the type's least value; ``scatter`` drops it.
         self.add_constant(scale(total(np.where(inside, 0, everything)), x.qtype.lo), fine)
-        self.add_form(op.x, scatter(np.where(inside, everything, 0), op, x.shape), fine)
+        self.add_form(op.x, scatter(everything, op, x.shape), fine)
 
     def _least_in_range(self, c: Any, exponent: int, ranges: Ranges, tensor: int) -> None:
         """Add the least ``c * x`` over the range of a tensor."""

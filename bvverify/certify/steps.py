@@ -81,8 +81,6 @@ def levels(steps: Steps, a: Any, shape: tuple[int, ...], *, early: bool) -> Any:
 def least_on_steps(steps: Steps, c: Any, m: Any, l: Any, u: Any, shape: tuple[int, ...]) -> Any:
     """The least ``c * z - m * a`` for ``a`` in ``[l, u]``, by the lemma; all (rows, units of ``shape``), integers of one scale."""
     first, last = levels(steps, l, shape, early=False), levels(steps, u, shape, early=True)
-    if steps.early.shape[1] == 0:
-        first = last = np.zeros_like(first)
     some, left, spread = last > first, m <= 0, np.zeros((), np.int64)
     ends = [(np.where(left, l, u), np.where(left, first, last))]
     if steps.early.shape[1]:

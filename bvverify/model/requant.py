@@ -380,17 +380,15 @@ def _positive(values: Any, dtype: type) -> Any:
 
 
 def q31(real: float) -> tuple[int, int]:
-    """TFLite's ``QuantizeMultiplier``: mantissa and shift of a positive float64, ``real ~ mantissa * 2^(shift - 31)``.
+    """TFLite's ``QuantizeMultiplier``: mantissa and shift of a float64 of at least 0, ``real ~ mantissa * 2^(shift - 31)``.
 
     The mantissa is rounded half away from zero; multipliers below 2^-32 become 0, as in the runtime.
     """
-    if real == 0.0:
-        return 0, 0
     fraction, shift = np.frexp(np.float64(real))
     scaled = Fraction(float(fraction)) * (1 << 31)
     mantissa, shift = (scaled + Fraction(1, 2)).__floor__(), int(shift)
     if mantissa == 1 << 31:
-        mantissa, shift = mantissa // 2, shift + 1
+        mantissa, shift = 1 << 30, shift + 1
     if shift > 30:
         return (1 << 31) - 1, 30
     return (0, 0) if shift < -31 else (mantissa, shift)

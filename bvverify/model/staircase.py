@@ -67,5 +67,7 @@ def _thresholds(requant: Requant, lo: int, hi: int) -> Int64Array:
         hit = levels <= rq.apply(requant, np.ascontiguousarray(middle.T), lo, hi).T
         reaches = np.where(hit, middle, reaches)
         below = np.where(hit, below, middle)
+    # Where every accumulator reaches the level, the bisection ends on either side of the limit.
+    reaches = np.maximum(reaches, -ACC_LIMIT)
     reaches.setflags(write=False)
     return reaches

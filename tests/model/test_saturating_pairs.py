@@ -237,6 +237,85 @@ def test_the_smt_engine_decides():
         assert result.verdict is (Verdict.FALSIFIED if violated else Verdict.VERIFIED), seed
 
 
+class TestWhatIsRefused:
+    """Layers that the instruction does not compute, or that would become too large."""
+
+    @pytest.mark.parametrize(("weight", "zeros", "taken"), [
+        ([[-128, -128]], [0], True), ([[127, 127]], [0], True), ([[-129, 5]], [0], False), ([[5, 128]], [0], False),
+        ([[127, 127], [127, 127]], [0, 1], False), ([[127, 127], [127, 127]], [0, 0], True),
+    ])  # fmt: skip
+    def test_weights_that_are_no_int8(self, weight, zeros, taken):
+        weight = np.array(weight)
+        op = Dense.of("layer", 0, weight, np.zeros(len(weight), np.int64), PLAIN, weight_zero_point=np.array(zeros))
+        if taken:
+            assert saturating_pairs.expand(op, (2,), 1) is not None
+        else:
+            with pytest.raises(ValueError, match="int8 weights with zero point 0"):
+                saturating_pairs.expand(op, (2,), 1)
+
+    def test_too_many_excesses(self):
+        """One pair, seen at every position of an image: 128 by 128 of them are modelled, one more row is not."""
+        op = Conv2d.of("c", 0, np.full((1, 2, 1, 1), 127), np.zeros(1, np.int64), PLAIN, window=Window((1, 1)))
+        assert saturating_pairs.expand(op, (2, 128, 128), 1) is not None
+        with pytest.raises(ValueError, match="16512 pairs of products can leave int16; bvverify models up to 16384"):
+            saturating_pairs.expand(op, (2, 129, 128), 1)
+
+
+def test_the_parts_keep_the_width_of_the_accumulator():
+    """The excesses are exact; what wraps is the layer's own sum. Their type is the narrowest that holds them."""
+    dense = Dense.of("d", 0, np.array([[127, 127]]), np.zeros(1, np.int64), PLAIN, accumulator_bits=20)
+    window = Window((1, 1))
+    conv = Conv2d.of("c", 0, np.full((1, 2, 1, 1), 127), np.zeros(1, np.int64), PLAIN, window=window, accumulator_bits=21)
+    for op, shape in ((dense, (2,)), (conv, (2, 3, 3))):
+        excess, _, rest = saturating_pairs.expand(op, shape, 1)
+        assert (excess.accumulator_bits, rest.accumulator_bits) == (None, op.accumulator_bits)
+        assert (excess.staircase.lo, excess.staircase.hi) == (0, 32512)
+    assert QType(EXCESS.bits - 1, signed=False).hi < 32512 <= EXCESS.hi
+
+
+class TestWhereItMatters:
+    """Networks that are the same function whether pairs saturate or not, and the operations that make excesses."""
+
+    @staticmethod
+    def _network(weight, *, pairs, qtype=UINT8, staircase=PLAIN):
+        net = built([(np.array(weight), np.zeros(len(weight), np.int64), staircase, 0, INT16)], len(weight[0]), pairs=pairs)
+        first = Tensor("x", net.input.tensor.shape, qtype)
+        return Network(Input(first, net.input.file_shape), net.ops, (first, *net.tensors[1:]), net.output, net.provenance)
+
+    @pytest.mark.parametrize(
+        ("weight", "given", "never"),
+        [
+            ([[127, 127]], {"pairs": True}, False),
+            ([[127, 127]], {"pairs": False}, False),
+            ([[127, 127], [1, 1]], {"pairs": False}, False),
+            ([[64, 64]], {"pairs": False}, True),
+            ([[127, 127]], {"pairs": False, "qtype": INT8}, True),
+            ([[200, 200]], {"pairs": False}, True),
+            ([[128, 1]], {"pairs": False}, True),
+        ],
+    )
+    def test_never_matter(self, weight, given, never):
+        assert saturating_pairs.never_matter(self._network(weight, **given)) is never
+
+    def test_other_operations_never_matter(self):
+        flat = Network(
+            Input(Tensor("x", (2, 1), UINT8), (1, 2, 1)), (Reshape("flat", 0, (2,)),),
+            (Tensor("x", (2, 1), UINT8), Tensor("y", (2,), UINT8)),
+            Output(1, (1, 2)), Provenance("made", "made", "made", "0" * 64),
+        )  # fmt: skip
+        assert saturating_pairs.never_matter(flat)
+        assert saturating_pairs.excesses(flat) == []
+
+    def test_excesses_are_known_by_their_ramp(self):
+        assert saturating_pairs.excesses(self._network([[127, 127]], pairs=True)) == [0]
+        for lookalike in (Staircase(ShiftHalfUp(0), 0, 32511), Staircase(ShiftHalfUp(1), 0, 32512), Staircase(ShiftHalfUp(0), -1, 32512)):
+            assert saturating_pairs.excesses(self._network([[64, 64]], pairs=False, staircase=lookalike)) == []
+
+    def test_the_feature_of_the_cpu(self):
+        assert saturating_pairs.exact_with("pytorch-fbgemm:input=3") == "AVX512-VNNI"
+        assert saturating_pairs.exact_with("onnxruntime") == "VNNI"
+
+
 NOTHING = lambda op: np.zeros((len(op.weight), 1), np.int64)  # noqa: E731
 MUTANTS = {
     "saturation left out": ("_signs", NOTHING),
