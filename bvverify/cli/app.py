@@ -18,6 +18,7 @@ from bvverify._version import __version__
 from bvverify.cli import (
     attack,
     batch,
+    bitflip,
     check,
     compare,
     crosscheck,
@@ -93,6 +94,7 @@ _COMMANDS = (
     radius,
     attack,
     compare,
+    bitflip,
     run,
     trace,
     explain,

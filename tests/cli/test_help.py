@@ -14,6 +14,7 @@ COMMANDS = [
     "radius",
     "attack",
     "compare",
+    "bitflip",
     "run",
     "trace",
     "explain",
