@@ -216,7 +216,7 @@ OVERFLOWS = {
     "a level far below zero": ((-120, [0, 1]), 1 << 58, 0, -5, 5),
     "a range far wider than the thresholds": ((0, [0, 1, 2]), 1, 1 << 30, -(1 << 45), 1 << 45),
     "levels from nothing to many": ((0, list(range(255))), 1 << 58, 0, -5, 300),
-    "a spread as large as the accumulators": ((0, [0, 0, 0, 0, 1 << 47]), 0, 1 << 20, 0, 1 << 47),
+    "a spread as large as the accumulators": ((0, [0, 0, 0, 0, 1 << 47]), 0, 1 << 16, -1, 1 << 47),
     "both large, of unlike signs": ((-3, [0, 5, 9]), -(1 << 60), 1 << 50, -(1 << 20), 1 << 20),
 }
 

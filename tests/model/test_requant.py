@@ -213,9 +213,9 @@ class TestReach:
 
 def test_rational_half_up_of_a_tiny_multiplier_and_two_levels():
     bottom = (1 << 62) - 1
-    acc = [0, 1, -1, (1 << 61) - 1, 1 << 61, -(1 << 61), 1 - (1 << 61)]
+    acc = [0, 1, -1, (1 << 61) - 1, 1 << 61, -(1 << 61), 1 - (1 << 61), 3 << 60, -(3 << 60)]
     found = rq.apply(rq.RationalHalfUp((Q(1, bottom),), 0), np.array(acc)[:, None], 0, 1)
-    assert found[:, 0].tolist() == [max(half_up(Q(a, bottom)), 0) for a in acc] == [0, 0, 0, 0, 1, 0, 0]
+    assert found[:, 0].tolist() == [max(half_up(Q(a, bottom)), 0) for a in acc] == [0, 0, 0, 0, 1, 0, 0, 1, 0]
 
 
 def test_what_fbgemm_adds():
