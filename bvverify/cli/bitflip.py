@@ -32,6 +32,9 @@ def command(
     semantics: o.Semantics = None,
     allow_pickle: o.AllowPickle = False,
     listing: Annotated[Path | None, typer.Option("--list", metavar="FILE.csv", help="Save every flip that changes the class.")] = None,
+    flipped: Annotated[
+        Path | None, typer.Option("--write", metavar="FILE", help="Save the model with the worst flip, and let its own runtime confirm it.")
+    ] = None,
     json: o.Json = False,
 ) -> int:
     """Find every stored bit whose flip changes the class.
@@ -48,4 +51,4 @@ def command(
     from bvverify.cli import bitflip_report
 
     asked = bitflip_report.ask(model, source, bits, parameters.value, layer, semantics)
-    return bitflip_report.answer(asked, as_json=json, listing=listing)
+    return bitflip_report.answer(asked, as_json=json, listing=listing, flipped_file=flipped)

@@ -16,15 +16,17 @@ import numpy as np
 from bvverify.bitflip import single
 from bvverify.bitflip.single import BEYOND, Flips
 from bvverify.bitflip.stored import KINDS, Kind, Stored, stored, with_flip
+from bvverify.bitflip.written import written
 from bvverify.cli import draw
 from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, settle, write
 from bvverify.cli.progress import ProgressLine
 from bvverify.cli.question import read_input
-from bvverify.errors import InternalError, UsageError
+from bvverify.errors import BvverifyError, InternalError, UnsupportedError, UsageError
 from bvverify.load.load import load
 from bvverify.model.network import Network
 from bvverify.model.ops import Conv2d, Dense
 from bvverify.model.types import AnyArray, Int64Array
+from bvverify.run import replay
 
 _MOST_BITS = 3
 _WORST, _CONFIRMED = 10, 100
@@ -73,24 +75,31 @@ def ask(model: Path, source: str, bits: int, parameters: str, layers: list[str] 
     return Asked(network, read_input(network, source).x, bits, parts, given)
 
 
-def answer(asked: Asked, *, as_json: bool, listing: Path | None) -> int:
-    """Try every flip, print what is found, save the list, and return the exit code."""
+def answer(asked: Asked, *, as_json: bool, listing: Path | None, flipped_file: Path | None) -> int:
+    """Try every flip, print what is found, save the list and the flipped model, and return the exit code."""
     check_writable(listing, ".csv")
+    check_writable(flipped_file, Path(asked.given["model"]).suffix)
     begun = time.monotonic()
     label = single.predicted(asked.network, asked.x)
     with ProgressLine() as progress:
         found = [single.find(asked.network, asked.x, part, asked.bits, lambda line: progress("flips", line)) for part in asked.parts]
         worst = _worst(asked.network, found)
         _confirm(asked, found, worst, label)
-    seconds, refused = time.monotonic() - begun, None
-    if listing is not None:
-        try:
+    seconds = time.monotonic() - begun
+    refused: BvverifyError | None = None
+    replayed: list[str] | None = None
+    try:
+        if listing is not None:
             write(listing, _csv(asked.network, found))
-        except UsageError as error:
-            refused = error
+        if flipped_file is not None and worst:
+            replayed = _write_flipped(asked, found, worst[0][0], flipped_file)
+    except (UsageError, UnsupportedError) as error:
+        refused = error
     changing, beyond = sum(f.count for f in found), sum(int((f.outcome == BEYOND).sum()) for f in found)
     verdict, code = ("falsified", 10) if changing else ("unknown", 5) if beyond else ("verified", 0)
     described = _object(asked, found, worst, verdict, label, seconds) | ({} if refused is None else {"not_saved": str(refused)})
+    if replayed is not None:
+        described |= {"written": str(flipped_file), "replayed_by": replayed}
     lines = _lines(asked, found, described, None if refused else listing)
     emit(json.dumps(described) if as_json else "\n".join(lines))
     return settle(code, refused)
@@ -143,6 +152,17 @@ def _confirm(asked: Asked, found: list[Flips], worst: list[tuple[Flip, int]], la
     for flips, mask, place, to in chosen:
         if single.predicted(with_flip(asked.network, flips.part, place, mask), asked.x) != to:
             raise InternalError("a flipped network, run whole, has another class than its flip was found to give: please report this")
+
+
+def _write_flipped(asked: Asked, found: list[Flips], flip: Flip, file: Path) -> list[str]:
+    """Save the model with a flip in it, and have it run as it lies there: by the interpreter, and by the format's runtime."""
+    part = next(f.part for f in found if (asked.network.ops[f.part.op].name, f.part.kind) == (flip.layer, flip.kind))
+    content = written(Path(asked.given["model"]), asked.network, part, tuple(flip.index), sum(1 << b for b in flip.bits))
+    write(file, content)
+    read = replay.reading(load(file, asked.network.semantics), asked.x)
+    if int(read.output.reshape(-1).argmax()) != flip.to:
+        raise InternalError(f"{file}: the flipped file, run whole, has another class than its flip was found to give: please report this")
+    return ["the interpreter", *(f"{r.runtime} {r.version}" for r in read.replayed_by if r.agreed)]
 
 
 def _csv(network: Network, found: list[Flips]) -> bytes:
@@ -220,6 +240,8 @@ def _lines(asked: Asked, found: list[Flips], described: dict[str, Any], listing:
     lines.append(f"  model      {Path(given['model']).name}, sha256 {described['model_sha256'][:16]}")
     if listing is not None:
         lines.append(f"  saved      {listing}")
+    if "written" in described:
+        lines.append(f"  written    {described['written']}, with the worst flip: replayed by {', '.join(described['replayed_by'])}")
     lines += ["", *_table(described["by_layer"])]
     if described["worst"]:
         lines += ["", "worst parameters (flips that change the class, and one of them)"]

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from bvverify.errors import UsageError
+from bvverify.errors import BvverifyError, UsageError
 
 SCHEMA_VERSION = 1
 """Version of every JSON object that bvverify prints; a field that changes its meaning raises it."""
@@ -74,7 +74,7 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
-def settle(code: int, refused: UsageError | None) -> int:
+def settle(code: int, refused: BvverifyError | None) -> int:
     """The exit code of an answer that has been printed: ``code``, or that of a file beside it that could not be written."""
     if refused is None:
         return code

@@ -8,6 +8,9 @@ import pytest
 
 from bvverify import examples
 from bvverify.bitflip import single
+from bvverify.cli import bitflip_report
+from bvverify.cli.question import read_input
+from bvverify.errors import UnsupportedError
 from bvverify.load.load import load
 
 
@@ -54,6 +57,29 @@ def test_no_flip_of_a_layer_changes_the_class(cli, mlp, image):
     answer = json.loads(outcome.out)
     assert (outcome.code, answer["verdict"], answer["changing"], answer["worst"]) == (0, "verified", 0, [])
     assert [layer["layer"] for layer in answer["by_layer"]] == ["layer0_node"]
+
+
+@pytest.mark.parametrize("name", ["digits_mlp_qop.onnx", "digits_cnn_qdq.onnx", examples.TFLITE])
+def test_the_worst_flip_is_written_and_run_by_the_runtime_of_its_format(cli, image, tmp_path, name):
+    file = tmp_path / f"flipped{examples.path(name).suffix}"
+    outcome = cli("bitflip", examples.path(name), "--input", image, "--write", file)
+    assert outcome.code == 10
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("  written ")]
+    assert "replayed by the interpreter, " in line
+    answer = json.loads(cli("bitflip", examples.path(name), "--input", image, "--write", file, "--json").out)
+    assert len(answer["replayed_by"]) == 2
+    x = read_input(load(file), image).x
+    assert single.predicted(load(file), x) == answer["worst"][0]["class"] != answer["label"]
+
+
+def test_a_flip_that_cannot_be_written_loses_nothing(cli, mlp, image, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise UnsupportedError("it cannot be written")
+
+    monkeypatch.setattr(bitflip_report, "written", refuse)
+    outcome = cli("bitflip", mlp, "--input", image, "--write", tmp_path / "f.onnx")
+    assert (outcome.code, outcome.first) == (2, "falsified")
+    assert "it cannot be written" in outcome.err
 
 
 @pytest.mark.parametrize(
