@@ -63,7 +63,7 @@ def not_asked(network: Network) -> str:
 
 def ask(network: Network, given: AnyArray) -> AnyArray:
     """The declared outputs of ONNX Runtime for a batch ``given`` (batch, *the file's shape), one input at a time."""
-    session, name = _session(network.provenance.path, network.semantics)
+    session, name = _session(network.provenance.path, network.semantics, network.provenance.sha256)
     shape = network.input.file_shape
     return np.concatenate([np.asarray(session.run(None, {name: x.reshape(shape)})[0]) for x in given])
 
@@ -103,7 +103,8 @@ def held_against(runtime: str, version: str, answer: AnyArray, declared: AnyArra
 
 
 @lru_cache(maxsize=4)
-def _session(path: str, semantics: str) -> tuple[Any, str]:
+def _session(path: str, semantics: str, _sha256: str) -> tuple[Any, str]:
+    """Kept for the file as it was read: one that was written anew is another."""
     session = _make_session(path, semantics, None)
     return session, session.get_inputs()[0].name
 

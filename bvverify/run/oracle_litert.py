@@ -88,7 +88,8 @@ def invoke(made: Any, given: AnyArray) -> AnyArray:
 
 def ask(network: Network, given: AnyArray) -> AnyArray:
     """The declared outputs of LiteRT for a batch ``given`` (batch, *the file's shape)."""
-    return invoke(_of_file(network.provenance.path, network.semantics, network.output.stripped is not None), given)
+    made = network.provenance
+    return invoke(_of_file(made.path, network.semantics, network.output.stripped is not None, made.sha256), given)
 
 
 def replay(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Replay, ...]:
@@ -101,7 +102,8 @@ def replay(network: Network, given: AnyArray, declared: AnyArray) -> tuple[Repla
 
 
 @lru_cache(maxsize=4)
-def _of_file(path: str, semantics: str, stripped: bool) -> Any:
+def _of_file(path: str, semantics: str, stripped: bool, _sha256: str) -> Any:
+    """Kept for the file as it was read: one that was written anew is another."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
