@@ -30,6 +30,7 @@ def command(
     witness: o.SaveWitness = None,
     certificate: o.SaveCertificate = None,
     no_check: o.NoCheck = False,
+    jobs: o.Jobs = None,
     json: o.Json = False,
 ) -> int:
     """Find the largest radius around an input that verifies.
@@ -49,6 +50,8 @@ def command(
 
     report.check_witness_path(witness)
     check_writable(certificate)
-    settings = options.build(o.Engine.AUTO, timeout, memory, seed, check=not no_check, threads=cores())
+    settings = options.build(
+        o.Engine.AUTO, timeout, memory, seed, check=not no_check, threads=cores(), jobs=cores() if jobs is None else jobs
+    )
     asked = radius_report.ask(model, source, label, targeted, maximum, o.whose(semantics, accumulator))
     return radius_report.answer(asked, settings, as_json=json, witness_file=witness, certificate_file=certificate)
