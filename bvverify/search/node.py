@@ -101,19 +101,26 @@ class Grown:
     def of(root: Node) -> Grown:
         """The tree below a node."""
         kinds, splits, leaves, still = [], [], [], []
-        stack = [root]
-        while stack:
-            node = stack.pop()
+        for node in preorder(root):
             kinds.append(OPEN if node.kind is None else int(node.kind))
             if node.children is not None:
                 assert node.split is not None
                 splits.append(node.split)
-                stack += [node.children[1], node.children[0]]
             elif node.kind is Kind.BOUND:
                 leaves.append(node.leaf)
             elif node.kind is None:
                 still.append(node.state())
         return Grown(tuple(kinds), tuple(splits), tuple(leaves), tuple(still))
+
+
+def preorder(root: Node) -> Iterator[Node]:
+    """The nodes of a tree, each before its parts; where one is the same as another, that one's."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        node = node.same or node
+        yield node
+        stack += [] if node.children is None else node.children[::-1]
 
 
 def open_leaves(root: Node) -> Iterator[Node]:

@@ -29,7 +29,7 @@ from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 from bvverify.search import saturation
 from bvverify.search.branching import choose
-from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
+from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves, preorder
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
 from bvverify.search.rows import Rows
@@ -458,10 +458,7 @@ class Search:
     def _forest(self, root: Node, most: int | None = None) -> Forest:
         """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves."""
         kinds, splits, leaves = [], [], []
-        stack = [root]
-        while stack:
-            node = stack.pop()
-            node = node.same or node
+        for node in preorder(root):
             if most is not None and node.children is None:
                 if node.kind is None or most == 0:
                     kinds.append(int(Kind.SOLVER))
@@ -473,7 +470,6 @@ class Search:
             if node.children is not None:
                 assert node.split is not None
                 splits.append(node.split)
-                stack += [node.children[1], node.children[0]]
             elif node.kind is Kind.BOUND:
                 leaves.append(node.leaf)
         split = np.array(splits, np.int64).reshape(-1, 3).T
