@@ -30,9 +30,9 @@ _ALONE, _ROUND = 12, 40
 """Batches of nodes before the first round, since most questions need no more; and of one worker in a round: a few seconds."""
 _SEEDS = 4
 """Batches of nodes that a worker begins with, at most."""
-_SLACK, _HANGS, _FIRST = 30.0, 20.0, 600.0
-"""A part of a round has hung when it takes that many seconds more than the time that was left, or than so many times the longest so far;
-before there is one, that many seconds."""
+_SLACK, _HANGS = 30.0, 20.0
+"""A part of a round has hung when it takes that many seconds more than the time that was left, or than so many times the longest so far
+(to begin with, what so many nodes took here)."""
 
 
 class Workers(Protocol):
@@ -90,6 +90,7 @@ class Spread:
         """As ``Search.run``."""
         search = self.search
         alone = search.nodes + _ALONE * search.batch
+        begun, before = time.monotonic(), search.nodes
         while True:
             few = alone if most_nodes is None else min(alone, most_nodes)
             outcome = search.run(deadline, few, reserve)
@@ -97,6 +98,8 @@ class Spread:
             late = until is not None and time.monotonic() > until
             if outcome.done or late or (most_nodes is not None and search.nodes >= most_nodes):
                 return outcome
+            if not self.longest:
+                self.longest = (time.monotonic() - begun) / max(search.nodes - before, 1) * _ROUND * search.batch
             lost = self.lost
             self._round(until, most_nodes)
             # Where a part was lost, a round's share is searched here: who never answers does not keep the search from its end.
@@ -145,7 +148,7 @@ class Spread:
             except Exception:  # a pool that broke meanwhile; an executor of somebody else's raises what it likes
                 continue
         while running:
-            limit = _SLACK + _HANGS * self.longest if self.longest else _FIRST
+            limit = _SLACK + _HANGS * self.longest
             for job in jobs.values():
                 limit = min(limit, _SLACK + job.seconds) if job.seconds is not None else limit
             done = wait(running, max(begun + limit - time.monotonic(), 0), "FIRST_COMPLETED").done
