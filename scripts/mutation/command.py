@@ -125,7 +125,7 @@ def main() -> int:
     for m in survivors:
         state = "survived" if m.key in known else "untested"
         print(f"\n{state}: {m.file}:{m.number} {m.function}\n  change = {m.change!r}\n{m.diff((ROOT / m.file).read_text())}")
-    unused = explained.unused([m for of in mutants.values() for m in of]) if arguments.sample is None else []
+    unused = [] if wanted or arguments.sample is not None else explained.unused([m for of in mutants.values() for m in of])
     for line in unused:
         print(f"\nin tests/mutants.toml, but no such mutant: {line}")
     return 1 if survivors or unused else 0

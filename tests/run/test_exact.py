@@ -16,7 +16,7 @@ from bvverify.run.add_thresholds import MOST_PAIRS, thresholds_of_add
 from bvverify.run.adjoint import adjoint, scatter, windows
 from bvverify.run.exact import EXACT_FLOAT, LIMIT
 
-BIG = (LIMIT - 1, LIMIT // 2, (1 << 53) + 1, 1 << 53, 3, 1)
+BIG = ((1 << 63) - 1, LIMIT - 1, LIMIT // 2, (1 << 53) + 1, 1 << 53, 3, 1)
 
 
 def _array(values):
@@ -64,13 +64,20 @@ class TestIntegers:
         """The sum of a column, taken to find the limit, must not overflow itself."""
         column = _array([[LIMIT - 1]] * 5)
         assert exact.product(_array([[1, 0, 0, 0, 1]]), column).tolist() == [[2 * (LIMIT - 1)]]
+        assert exact.product(_array([[1, 1, 1, 0, 0]]), column).tolist() == [[3 * (LIMIT - 1)]]
         assert exact.product(_array([[0] * 5]), column).tolist() == [[0]]
+
+    def test_products_of_many_large_columns(self):
+        """The limit is of one column, however many there are."""
+        large = (1 << 61) + 1
+        assert exact.product(_array([[3]]), _array([[large] * 8])).tolist() == [[3 * large] * 8]
 
     @pytest.mark.parametrize("value", [*BIG, -5])
     def test_totals(self, value):
         rows = _array([[[value, value], [value, 1]], [[0, 1], [2, 3]]])
         assert exact.total(rows).tolist() == [3 * value + 1, 6]
         assert exact.total(_array([value])).tolist() == [value]
+        assert exact.total(_array([[value] * 9])).tolist() == [9 * value]
 
     def test_narrow(self):
         assert exact.narrow(np.array([LIMIT - 1, -3], object)).dtype == np.int64
@@ -167,9 +174,9 @@ def test_windows_and_back(seed):
 
 
 def test_scattered_parts_may_need_big_integers():
-    op = MaxPool("pool", 0, Window((1, 3), (1, 1), (0, 2, 0, 2)))
-    parts = np.full((1, 1, 3, 1, 3), 1 << 61)
-    assert scatter(parts, op, (1, 1, 1)).tolist() == [[[[3 << 61]]]]
+    op = MaxPool("pool", 0, Window((1, 5), (1, 1), (0, 4, 0, 4)))
+    parts = np.full((1, 1, 5, 1, 5), 1 << 61)
+    assert scatter(parts, op, (1, 1, 1)).tolist() == [[[[5 << 61]]]]
 
 
 def _sum(bits_a, bits_b, rule, lo=-5, hi=6):
