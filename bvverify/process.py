@@ -6,6 +6,7 @@ may take long runs in a process of its own, as a module that reads a pickled job
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pickle
@@ -69,7 +70,7 @@ class Child:
             return self._ended("stopped" if self.stopped else "time")
         finally:
             if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
+                self._kill()
                 self.process.communicate()
         if self.stopped:
             return self._ended("stopped")
@@ -85,8 +86,13 @@ class Child:
     def stop(self) -> None:
         """End it from another thread than the one that waits."""
         self.stopped = True
+        self._kill()
+
+    def _kill(self) -> None:
+        """It may have ended a moment ago: while another thread collects its exit, ``poll`` still says that it runs."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def _ended(self, how: How, out: bytes = b"") -> Ended:
         return Ended(how, out, time.monotonic() - self.started)

@@ -143,7 +143,8 @@ class _Process:
     def kill(self) -> None:
         """End it and what it has started."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended a moment ago, while another thread was collecting its exit
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def end(self) -> None:

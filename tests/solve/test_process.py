@@ -14,7 +14,7 @@ from bvverify import examples, pipeline
 from bvverify.bounds import interval
 from bvverify.cli.question import ask_robust
 from bvverify.errors import InternalError, UsageError
-from bvverify.process import Ended
+from bvverify.process import Child, Ended
 from bvverify.run import replay
 from bvverify.solve import ask, solve
 
@@ -117,6 +117,16 @@ def test_a_contradiction_is_loud_and_saves_both_queries(tmp_path, monkeypatch):
     for name in BOTH:
         assert str(tmp_path / f"{name}.smt2") in str(caught.value)
         assert "(check-sat)" in (tmp_path / f"{name}.smt2").read_text()
+
+
+def test_a_child_may_end_while_it_is_being_stopped(monkeypatch):
+    """While one thread collects its exit, ``poll`` says to another that it still runs (CPython's lock around waitpid)."""
+    child = Child("bvverify.solve.child", None, 1000)
+    child.process.kill()
+    child.process.communicate()
+    monkeypatch.setattr(child.process, "poll", lambda: None)
+    child.stop()
+    assert child.stopped
 
 
 def test_a_solver_that_is_absent_is_a_usage_error(monkeypatch):
