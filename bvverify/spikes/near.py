@@ -1,0 +1,65 @@
+"""Exact runs of many inputs close to one: only the steps and spikes at which they differ are summed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bvverify.model.types import Int64Array
+from bvverify.spikes.network import Spiking, first_passing, product
+
+_ROWS = 1024
+
+
+class Near:
+    """Runs around the inputs ``times`` (inputs,)."""
+
+    def __init__(self, network: Spiking, times: Int64Array) -> None:
+        self.network, self.times = network, times
+        steps = np.arange(network.steps - 2)[:, None]
+        self.potentials = product(network, times <= steps, network.weights[0])  # (steps - 2, neurons), at 1 … steps - 2
+
+    def outputs(self, inputs: Int64Array) -> Int64Array:
+        """The spike times (n, classes) of the last layer for inputs (n, inputs)."""
+        return self._in_parts(inputs, self._last)
+
+    def margins(self, inputs: Int64Array, label: int) -> Int64Array:
+        """How far (n,) the best other class is from spiking while the label has not, in potential; heuristic, for the attack."""
+
+        def of(some: Int64Array, before: Int64Array) -> Int64Array:
+            del some
+            weight, best = self.network.weights[-1], np.full(len(before), -(2**62))
+            passes, silent = self.network.passes, np.full(len(before), 2**62)
+            for t in range(1, self.network.steps - 1):
+                potentials = product(self.network, before < t, weight)
+                others = np.delete(potentials, label, axis=1).max(axis=1)
+                best = np.maximum(best, np.minimum(others - passes, silent))
+                silent = np.minimum(silent, passes - 1 - potentials[:, label])
+            return best
+
+        return self._in_parts(inputs, lambda x: of(x, self._layers(x)[-2]))
+
+    def _in_parts(self, inputs: Int64Array, work: Callable[[Int64Array], Int64Array]) -> Int64Array:
+        return np.concatenate([work(inputs[i : i + _ROWS]) for i in range(0, len(inputs), _ROWS)])
+
+    def _last(self, inputs: Int64Array) -> Int64Array:
+        return self._layers(inputs)[-1]
+
+    def _layers(self, inputs: Int64Array) -> list[Int64Array]:
+        network = self.network
+        moved = np.flatnonzero((inputs != self.times).any(axis=0))
+        some, base, weight = inputs[:, moved], self.times[moved], network.weights[0][:, moved]
+        earliest, latest = np.minimum(some.min(axis=0, initial=network.steps), base), np.maximum(some.max(axis=0, initial=0), base)
+
+        def first(t: int) -> Int64Array:
+            columns = np.flatnonzero((earliest < t) & (latest >= t))
+            if not len(columns):
+                return np.broadcast_to(self.potentials[t - 1], (len(inputs), len(weight)))
+            change = (some[:, columns] < t).astype(np.int8) - (base[columns] < t)
+            return self.potentials[t - 1] + product(network, change, weight[:, columns])
+
+        found = [inputs, first_passing(network, first, (len(inputs), len(weight)))]
+        for later in network.weights[1:]:
+            found.append(first_passing(network, lambda t, s=found[-1], w=later: product(network, s <= t - 1, w), (len(inputs), len(later))))
+        return found
