@@ -32,6 +32,7 @@ from bvverify.cli import (
     replay,
     robust,
     run,
+    spikes,
     trace,
     verify,
 )
@@ -95,6 +96,7 @@ _COMMANDS = (
     attack,
     compare,
     bitflip,
+    spikes,
     run,
     trace,
     explain,

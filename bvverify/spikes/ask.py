@@ -1,4 +1,4 @@
-"""What is asked of a spiking network: can spikes of the input move, within a budget, so that the class changes?"""
+"""What is asked of a spiking network: whether spikes of the input can move, within a budget, so that the class changes."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def attack(question: Question, near: Near, hidden: tuple[Int64Array, Int64Array]
 
 def _new(inputs: list[Int64Array], seen: set[bytes]) -> Int64Array:
     """Those that were not tried before, and are remembered now."""
-    found = []
+    found: list[Int64Array] = []
     for x in inputs:
         if (key := x.tobytes()) not in seen and len(found) < _MOST:
             seen.add(key)

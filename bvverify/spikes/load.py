@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bvverify.errors import InputError
+from bvverify.load import arrays
 from bvverify.model.types import Int64Array
 from bvverify.spikes.network import Spiking
 
@@ -22,11 +23,13 @@ def load(path: Path, *, strict: bool = True, grid: int = GRID, steps: int | None
     ``InputError`` names the file and the mend.
     """
     stem = re.sub(r"_weights_\d+\.npy$", "", path.name)
-    files = []
+    files: list[Path] = []
     while (file := path.with_name(f"{stem}_weights_{len(files)}.npy")).is_file():
         files.append(file)
     if not files:
-        raise InputError(f"{path}: there is no {stem}_weights_0.npy; give one of the network's files NAME_weights_0.npy, NAME_weights_1.npy, …")
+        raise InputError(
+            f"{path}: there is no {stem}_weights_0.npy; give one of the network's files NAME_weights_0.npy, NAME_weights_1.npy, …"
+        )
     if steps is None:
         told = re.match(r"(\d+)_", stem)
         if told is None:
@@ -44,11 +47,8 @@ def load(path: Path, *, strict: bool = True, grid: int = GRID, steps: int | None
 
 
 def _weight(file: Path, grid: int) -> Int64Array:
-    try:
-        real = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: not an array that NumPy reads ({str(error).splitlines()[0]})") from None
-    if not isinstance(real, np.ndarray) or real.dtype.kind != "f" or real.ndim < 2 or not real.size or not np.isfinite(real).all():
+    real = arrays.read(str(file))
+    if real.dtype.kind != "f" or real.ndim < 2 or not real.size or not np.isfinite(real).all():
         raise InputError(f"{file}: finite weights of floats are expected, shaped (neurons, inputs …)")
     scaled = np.rint(np.ldexp(real.reshape(len(real), -1).astype(np.float64), grid))
     if not float(np.abs(scaled).sum(axis=1).max()) < _LARGEST:

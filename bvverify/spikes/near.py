@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bvverify.model.types import Int64Array
-from bvverify.spikes.network import Spiking, first_passing, product
+from bvverify.spikes.network import Spiking, first_passing, layer, product
 
 _ROWS = 1024
 
@@ -26,19 +26,17 @@ class Near:
 
     def margins(self, inputs: Int64Array, label: int) -> Int64Array:
         """How far (n,) the best other class is from spiking while the label has not, in potential; heuristic, for the attack."""
+        return self._in_parts(inputs, lambda some: self._margins(self._layers(some)[-2], label))
 
-        def of(some: Int64Array, before: Int64Array) -> Int64Array:
-            del some
-            weight, best = self.network.weights[-1], np.full(len(before), -(2**62))
-            passes, silent = self.network.passes, np.full(len(before), 2**62)
-            for t in range(1, self.network.steps - 1):
-                potentials = product(self.network, before < t, weight)
-                others = np.delete(potentials, label, axis=1).max(axis=1)
-                best = np.maximum(best, np.minimum(others - passes, silent))
-                silent = np.minimum(silent, passes - 1 - potentials[:, label])
-            return best
-
-        return self._in_parts(inputs, lambda x: of(x, self._layers(x)[-2]))
+    def _margins(self, before: Int64Array, label: int) -> Int64Array:
+        network = self.network
+        best, silent = np.full(len(before), -(2**62)), np.full(len(before), 2**62)
+        for t in range(1, network.steps - 1):
+            potentials = product(network, before < t, network.weights[-1])
+            others = np.delete(potentials, label, axis=1).max(axis=1)
+            best = np.maximum(best, np.minimum(others - network.passes, silent))
+            silent = np.minimum(silent, network.passes - 1 - potentials[:, label])
+        return best
 
     def _in_parts(self, inputs: Int64Array, work: Callable[[Int64Array], Int64Array]) -> Int64Array:
         return np.concatenate([work(inputs[i : i + _ROWS]) for i in range(0, len(inputs), _ROWS)])
@@ -61,5 +59,5 @@ class Near:
 
         found = [inputs, first_passing(network, first, (len(inputs), len(weight)))]
         for later in network.weights[1:]:
-            found.append(first_passing(network, lambda t, s=found[-1], w=later: product(network, s <= t - 1, w), (len(inputs), len(later))))
+            found.append(layer(network, found[-1], later))
         return found

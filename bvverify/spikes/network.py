@@ -1,16 +1,17 @@
-"""What a time-to-first-spike network is, and its exact run (Seong, Kim, Ko 2024; its S4NN layers are those of Kheradpisheh, Masquelier 2020).
+"""What a time-to-first-spike network is, and its exact run (Seong, Kim, Ko 2024; neurons as in Kheradpisheh and Masquelier's S4NN, 2020).
 
 Time is 0 … steps - 1. A neuron's potential at step t is the sum of the weights of the inputs that spiked before t; it spikes at the first
 step in 1 … steps - 2 at which its potential passes the threshold, and at steps - 1 if it never does. The class is the first index of
 the earliest output spike. "Passes" has two readings in the authors' own code: ``strict`` is their NumPy's ``>``, and ``strict=False``
 their Z3's ``>=``. The two are different functions; no verdict about one says anything about the other.
 
-The files hold float64 weights. Here they are integers on a grid of ``2^-grid``, rounded half to even, and so is the threshold: all that is said is
-about that network, and potentials are exact.
+The files hold float64 weights. Here they are integers on a grid of ``2^-grid``, rounded half to even, and so is the threshold: all that is
+said is about that network, and potentials are exact.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,11 +58,16 @@ def run(network: Spiking, times: Int64Array) -> list[Int64Array]:
     """The spike times of every layer for inputs' ``times`` (n, inputs): one array (n, neurons) a layer, the inputs' own first."""
     layers = [times]
     for weight in network.weights:
-        layers.append(first_passing(network, lambda t, w=weight, s=layers[-1]: product(network, s <= t - 1, w), (len(times), len(weight))))
+        layers.append(layer(network, layers[-1], weight))
     return layers
 
 
-def first_passing(network: Spiking, potential, shape: tuple[int, ...]) -> Int64Array:  # type: ignore[no-untyped-def]
+def layer(network: Spiking, times: Int64Array, weight: Int64Array) -> Int64Array:
+    """The spike times (n, neurons) of a layer whose inputs spike at ``times`` (n, inputs)."""
+    return first_passing(network, lambda t: product(network, times <= t - 1, weight), (len(times), len(weight)))
+
+
+def first_passing(network: Spiking, potential: Callable[[int], Int64Array], shape: tuple[int, ...]) -> Int64Array:
     """The first step at which ``potential(t)`` of ``shape`` passes; the last step where none does."""
     found = np.full(shape, network.steps - 1, np.int64)
     for t in range(network.steps - 2, 0, -1):

@@ -1,8 +1,8 @@
 """Parts of a question: some inputs within their intervals, others in groups that share a budget of steps.
 
-A split of a group with budget b gives b + 1 parts: a steps at most for the one half, b - a for the other. Every input of the whole lies in one of
-them, that of its own cost in the first half. So a budget narrows to the few spikes that matter in logarithmically many splits, where
-splitting on one spike after another would take hundreds.
+A split of a group with budget b gives b + 1 parts: a steps at most for the one half, b - a for the other. Every input of the whole lies in
+one of them, that of its own cost in the first half. So a budget narrows to the few spikes that matter in logarithmically many splits,
+where splitting on one spike after another would take hundreds.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def points(question: Question, node: Node) -> Int64Array:
         grouped[indices] = True
         base[indices] = question.times[indices]
         choices.append(list(_moves(question, node, indices.tolist(), budget)))
-    for i in np.flatnonzero(~grouped & (node.hi > node.lo)).tolist():
-        choices.append([{i: t} for t in range(int(node.lo[i]), int(node.hi[i]) + 1)])
+    alone = np.flatnonzero(~grouped & (node.hi > node.lo)).tolist()
+    choices += [[{i: t} for t in range(int(node.lo[i]), int(node.hi[i]) + 1)] for i in alone]
     found = []
     for chosen in product(*choices):
         times = base.copy()

@@ -15,6 +15,7 @@ COMMANDS = [
     "attack",
     "compare",
     "bitflip",
+    "spikes",
     "run",
     "trace",
     "explain",
