@@ -5,6 +5,7 @@ accumulator is a tie. On the first row of ``tiny.csv`` one neuron reaches exactl
 
 ``near_tie.onnx`` is one more such layer. Its output scale was searched for: on one input of the box around the first row of
 ``near_tie.csv`` an accumulator times the multiplier is half a millionth away from a tie, nearer than the tolerance of an ILP solver.
+``20_3_2_2_weights_0.npy`` and ``_1.npy`` are a spiking network in which 64 + 36 is the threshold; its input is ``spikes.csv``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class Layer:
 
 TINY = Layer([[-10, -4], [-12, 2]], [12, 8], 0.5, 3, 0.25, 1.0)
 NEAR_TIE = Layer([[-43, 28], [-81, 33]], [655, 461], 0.05, 0, 0.02, 0.054666668176651)
+
+SPIKES = [[64.0, 36.0, 1.0], [0.0, 0.0, 101.0]], [[101.0, 0.0], [0.0, 101.0]]
+"""Weights of a spiking network of 20 steps, one that reaches the threshold 100 exactly."""
 
 
 def onnx_file(layer: Layer, name: str) -> ModelProto:
@@ -78,6 +82,9 @@ def main() -> None:
     (output / "tiny.tflite").write_bytes(tflite_file(TINY))
     (output / "tiny.csv").write_text("83,31\n83,30\n-128,-20\n")
     (output / "near_tie.csv").write_text("-11,-60\n-13,-58\n")
+    for number, weight in enumerate(SPIKES):
+        np.save(output / f"20_3_2_2_weights_{number}.npy", np.array(weight)[..., None])
+    (output / "spikes.csv").write_text("255,255,100\n")
 
 
 if __name__ == "__main__":

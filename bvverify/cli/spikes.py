@@ -46,6 +46,9 @@ def command(
     proof: Annotated[Path | None, typer.Option("--check", metavar="FILE.json", help="Search nothing; check this proof.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Search nothing; show the spikes, and where the two thresholds part.")] = False,
     witness: Annotated[Path | None, typer.Option("--witness", metavar="FILE.npy", help="Save the spike times of a violation.")] = None,
+    smt: Annotated[
+        Path | None, typer.Option("--smt", metavar="FILE.smt2", help="Search nothing; save the question as bit-vectors.")
+    ] = None,
     json: o.Json = False,
 ) -> int:
     """Decide whether moved spikes can change the class.
@@ -56,7 +59,7 @@ def command(
 
     Example: bvverify spikes 20_784_50_10 --input images.npz::7 --delta 3
 
-    Exit codes: 0 verified (or the proof holds, or traced), 10 falsified, 5 unknown, 1 usage, 2 unreadable or unsupported input,
+    Exit codes: 0 verified (or the proof holds, or done), 10 falsified, 5 unknown, 1 usage, 2 unreadable or unsupported input,
     6 the proof does not hold, or an internal error.
     """
     from bvverify.cli import spikes_report
@@ -64,6 +67,8 @@ def command(
     if trace:
         return spikes_report.show(model, source, threshold.value, grid, steps, as_json=json)
     asked = spikes_report.ask(model, source, delta, each, label, threshold.value, ties.value, grid, steps)
+    if smt is not None:
+        return spikes_report.export(asked, smt, as_json=json)
     if proof is not None:
         return spikes_report.check_proof(asked, proof, as_json=json)
     return spikes_report.answer(asked, timeout, certificate, witness, as_json=json)

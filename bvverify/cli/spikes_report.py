@@ -21,6 +21,7 @@ from bvverify.load import arrays
 from bvverify.model.types import Int64Array
 from bvverify.spikes import kernel
 from bvverify.spikes.ask import Question, replays
+from bvverify.spikes.encode import smt2
 from bvverify.spikes.load import load
 from bvverify.spikes.network import Spiking, predicted, run, spike_times, values_of
 from bvverify.spikes.parting import parting
@@ -178,6 +179,15 @@ def check_proof(asked: Asked, file: Path, *, as_json: bool) -> int:
     described = {"schema_version": SCHEMA_VERSION, "accepted": True, "closed": closed, "seconds": round(time.monotonic() - begun, 3)}
     text = f"accepted: {closed['bound']} parts by bounds, {closed['run']} by runs; about {asked.question.network.reading}"
     emit(json.dumps(described) if as_json else text)
+    return 0
+
+
+def export(asked: Asked, file: Path, *, as_json: bool) -> int:
+    """Save the question in SMT-LIB 2."""
+    check_writable(file, ".smt2")
+    write(file, smt2(asked.question))
+    described = {"schema_version": SCHEMA_VERSION, **asked.given, "semantics": asked.question.network.reading, "written": str(file)}
+    emit(json.dumps(described) if as_json else f"{file}: satisfiable where the property is violated")
     return 0
 
 

@@ -11,6 +11,8 @@ for LiteRT.
 accumulator that all but touches a tie. Their inputs are rows of int8 in ``TINY_ROWS`` and ``NEAR_TIE_ROWS``; ``scripts/make_tiny`` makes
 them.
 
+``SPIKES`` is a spiking network of two layers (a file each), whose two readings of the threshold part on ``SPIKES_ROWS``.
+
 On ``ILP_TIE`` and ``ILP_BIG_M`` an ILP reading and the device part; their inputs are .csv files of the same names, and
 ``scripts/make_ilp_examples`` makes them.
 """
@@ -24,6 +26,7 @@ IMAGES = "digits.npz"
 BRIGHT, BRIGHT_IMAGES = "digits_bright_qop.onnx", "digits_bright.npz"
 TFLITE = "digits_mlp.tflite"
 TINY, TINY_ROWS = ("tiny.onnx", "tiny.tflite"), "tiny.csv"
+SPIKES, SPIKES_ROWS = "20_3_2_2_weights_0.npy", "spikes.csv"
 NEAR_TIE, NEAR_TIE_ROWS = "near_tie.onnx", "near_tie.csv"
 ILP_TIE, ILP_BIG_M = "ilp_tie.onnx", "ilp_big_m.onnx"
 PROPERTY = "digits_0_radius_1.vnnlib"

@@ -10,6 +10,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "benchmarks"
 SOURCES = """the benchmark data is not here: put it into ../shared/benchmarks (beside the project's folder)
   nets/aaai21_*.h5, tasks/aaai21.csv          github.com/mlech26l/qnn_robustness_benchmarks (Henzinger, Lechner, Zikelic, AAAI 2021)
   nets/qvip_*.h5, tasks/qvip_table3.csv       github.com/QVIP22/Data (Zhang et al., ASE 2022)
+  snn/*_weights_*.npy                         github.com/sizzflair97/SNN-Verification-Optimization (Seong et al., 2024)
   images/mnist_t10k_*.gz                      the MNIST database, test set, IDX
   images/fashion_mnist_test_first400.npz      the first 400 Fashion-MNIST test images (arrays images, labels)"""
 

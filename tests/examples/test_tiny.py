@@ -69,6 +69,9 @@ def test_the_files_are_what_the_script_makes(tmp_path):
     path = tmp_path / "tiny.tflite"
     path.write_bytes(make_tiny.tflite_file(make_tiny.TINY))
     assert same(load(path), load(LITE))
+    for number, weight in enumerate(make_tiny.SPIKES):
+        shipped = np.load(examples.path(examples.SPIKES.replace("_0.npy", f"_{number}.npy")))
+        assert shipped[..., 0].tolist() == list(weight)
 
 
 def same(a, b):
