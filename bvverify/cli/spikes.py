@@ -46,9 +46,7 @@ def command(
     proof: Annotated[Path | None, typer.Option("--check", metavar="FILE.json", help="Search nothing; check this proof.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Search nothing; show the spikes, and where the two thresholds part.")] = False,
     witness: Annotated[Path | None, typer.Option("--witness", metavar="FILE.npy", help="Save the spike times of a violation.")] = None,
-    smt: Annotated[
-        Path | None, typer.Option("--smt", metavar="FILE.smt2", help="Search nothing; save the question as bit-vectors.")
-    ] = None,
+    smt: Annotated[Path | None, typer.Option("--smt", metavar="FILE.smt2", help="Only save the question, as bit-vectors.")] = None,
     json: o.Json = False,
 ) -> int:
     """Decide whether moved spikes can change the class.

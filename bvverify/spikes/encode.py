@@ -1,7 +1,8 @@
-"""The question as bit-vectors, in SMT-LIB 2: satisfiable where an allowed input violates the property. A third reading, beside run and bounds.
+"""The question as bit-vectors, in SMT-LIB 2: satisfiable where an allowed input violates the property.
 
-``s_l_i`` is the spike time of neuron i of layer l (0: the inputs), ``v_l_i_t`` its potential at step t, in two's complement and units of the
-grid. Weights of inputs that cannot move are summed beforehand; everything else is as the definition says it.
+A third reading, beside run and bounds. ``s_l_i`` is the spike time of neuron i of layer l (0: the inputs), ``v_l_i_t`` its potential at
+step t, in two's complement and units of the grid. Weights of inputs that cannot move are summed beforehand; all else is as the definition
+says it.
 """
 
 from __future__ import annotations

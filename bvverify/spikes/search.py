@@ -19,8 +19,8 @@ from bvverify.spikes.near import Near
 from bvverify.spikes.node import Node, root, split_group, split_input
 from bvverify.spikes.points import count, points
 
-RUN = 600
-"""A part with no more inputs than this is run, each input exactly."""
+RUN = 80_000
+"""A part is run, each input exactly, where inputs times steps are no more than this."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def search(question: Question, timeout: float, report: Callable[[str], None] = l
     near = Near(question.network, question.times)
     found = Found(stage="bound")
     stack = [root(question)]
-    attacked = False
+    attacked, runs = False, max(1, RUN // question.network.steps)
     while stack:
         if time.monotonic() > deadline:
             found.open_parts = len(stack)
@@ -63,7 +63,7 @@ def search(question: Question, timeout: float, report: Callable[[str], None] = l
         node = stack.pop()
         found.nodes += 1
         report(f"{found.nodes} parts, {len(stack)} open")
-        if count(question, node, RUN) <= RUN:
+        if count(question, node, runs) <= runs:
             inputs = points(question, node)
             hit = np.flatnonzero(question.violated(near.outputs(inputs)))
             if len(hit):

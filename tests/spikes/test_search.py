@@ -44,7 +44,7 @@ def test_every_time_has_a_value(steps):
 @pytest.mark.parametrize("runs", [0, 8])
 def test_verdicts_equal_enumeration(total, each, runs, monkeypatch):
     """With parts run one by one forced small, so that bounds and splits have to do the work."""
-    monkeypatch.setattr(search, "RUN", max(runs, 1))
+    monkeypatch.setattr(search, "RUN", 6 * runs)
     monkeypatch.setattr(search, "attack", lambda *_: None)
     rng = np.random.default_rng([total or 9, each or 9, runs])
     seen = {"verified": 0, "falsified": 0}
@@ -98,7 +98,7 @@ def test_the_attack_finds_what_replays():
 
 def _proof(monkeypatch):
     """A verified question whose proof has bounds, runs and splits of every kind."""
-    monkeypatch.setattr(search, "RUN", 4)
+    monkeypatch.setattr(search, "RUN", 4 * 6)
     rng = np.random.default_rng(4)
     while True:
         asked = tiny.question(rng, total=4)
