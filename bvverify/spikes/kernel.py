@@ -146,7 +146,7 @@ def _run(question: Question, clean: list[int], part: Part) -> None:
     for number, chosen in enumerate(itertools.product(*ways, *free)):
         if number == MOST_RUNS:
             raise Rejected(f"a run of more than {MOST_RUNS} inputs")
-        times = [clean[i] if i in shared else lo[i] for i in range(len(lo))]
+        times = list(lo)
         for some in chosen:
             for i, t in some.items():
                 times[i] = t
