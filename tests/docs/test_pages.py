@@ -22,7 +22,7 @@ def test_every_output_is_what_the_page_says(page):
 
 
 def test_the_course_is_whole_and_in_order():
-    assert [page.name.partition("-")[0] for page in LESSONS] == ["1", "2", "3", "4", "4b", "5", "6", "7", "8", "9", "10", "11"]
+    assert [page.name.partition("-")[0] for page in LESSONS] == ["1", "2", "3", "4", "4b", "5", "6", "7", "8", "9", "10", "11", "12"]
     entry = (ROOT / "encodings" / "README.md").read_text()
     assert re.findall(r"^(?:\d+\.|  ) \[.*?\]\(course/(.*?)\)", entry, re.MULTILINE) == [page.name for page in LESSONS]
     for page, following in pairwise(LESSONS):
