@@ -70,7 +70,7 @@ class Child:
             return self._ended("stopped" if self.stopped else "time")
         finally:
             if self.process.poll() is None:
-                self._kill()
+                kill_group(self.process)
                 self.process.communicate()
         if self.stopped:
             return self._ended("stopped")
@@ -86,16 +86,20 @@ class Child:
     def stop(self) -> None:
         """End it from another thread than the one that waits."""
         self.stopped = True
-        self._kill()
-
-    def _kill(self) -> None:
-        """It may have ended a moment ago: while another thread collects its exit, ``poll`` still says that it runs."""
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        kill_group(self.process)
 
     def _ended(self, how: How, out: bytes = b"") -> Ended:
         return Ended(how, out, time.monotonic() - self.started)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads its own session, and what it has started.
+
+    It may have ended a moment ago: while another thread collects its exit, ``poll`` still says that it runs.
+    """
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 _MEMORY_WORDS = ("MemoryError", "out of memory", "bad_alloc", "failed to map", "Cannot allocate")

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+
+from bvverify.process import kill_group
 
 
 class Cluster:
@@ -25,9 +26,7 @@ class Cluster:
 
     def __exit__(self, *_):
         for process in self.processes:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            kill_group(process)
             process.wait()
 
     @property

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 from bvverify.cli import batch_row
 from bvverify.cli.batch_row import Answer, Task
-from bvverify.process import watch_parent, watched_by
+from bvverify.process import kill_group, watch_parent, watched_by
 
 SLACK = 60.0
 """Seconds beyond a row's own limit until its process is killed: for loading, and for the kernel's check."""
@@ -142,9 +142,7 @@ class _Process:
 
     def kill(self) -> None:
         """End it and what it has started."""
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):  # it ended a moment ago, while another thread was collecting its exit
-                os.killpg(self.process.pid, signal.SIGKILL)
+        kill_group(self.process)
         self.process.wait()
 
     def end(self) -> None:

@@ -229,13 +229,8 @@ def _object(asked: Asked, found: Found, closed: dict[str, int], seconds: float, 
             "total_shift": int(np.abs(found.witness - question.times).sum()),
         }
         if question.network.steps <= 256:
-            described["witness_values"] = _values(question, found.witness).tolist()
+            described["witness_values"] = values_of(found.witness, question.network.steps).tolist()
     return described
-
-
-def _values(question: Question, times: Int64Array) -> Int64Array:
-    """Values 0 … 255 that spike at ``times``."""
-    return values_of(times, question.network.steps)
 
 
 def _lines(asked: Asked, found: Found, described: dict[str, Any]) -> list[str]:

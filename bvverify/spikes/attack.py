@@ -24,10 +24,11 @@ def attack(question: Question, near: Near, hidden: tuple[Int64Array, Int64Array]
         candidates = _new([x for start in beam for x in (*_single(question, start), *_towards(question, start, hidden))], seen)
         if not len(candidates) or time.monotonic() > deadline:
             return None
-        hit = np.flatnonzero(question.violated(near.outputs(candidates)))
+        layers = near.layers(candidates)
+        hit = np.flatnonzero(question.violated(layers[-1]))
         if len(hit):
             return candidates[hit[0]]
-        order = np.argsort(-near.margins(candidates, question.label), kind="stable")
+        order = np.argsort(-near.margins(layers[-2], question.label), kind="stable")
         beam = list(candidates[order[:_BEAM]])
     return None
 

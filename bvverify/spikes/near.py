@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from bvverify.model.types import Int64Array
@@ -22,13 +20,18 @@ class Near:
 
     def outputs(self, inputs: Int64Array) -> Int64Array:
         """The spike times (n, classes) of the last layer for inputs (n, inputs)."""
-        return self._in_parts(inputs, self._last)
+        return self.layers(inputs)[-1]
 
-    def margins(self, inputs: Int64Array, label: int) -> Int64Array:
-        """How far (n,) the best other class is from spiking while the label has not, in potential; heuristic, for the attack."""
-        return self._in_parts(inputs, lambda some: self._margins(self._layers(some)[-2], label))
+    def layers(self, inputs: Int64Array) -> list[Int64Array]:
+        """The spike times of every layer for inputs (n, inputs), which come first."""
+        parts = [self._layers(inputs[i : i + _ROWS]) for i in range(0, len(inputs), _ROWS)]
+        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
-    def _margins(self, before: Int64Array, label: int) -> Int64Array:
+    def margins(self, before: Int64Array, label: int) -> Int64Array:
+        """How far (n,) the best other class is from spiking while the label has not, in potential; heuristic, for the attack.
+
+        ``before`` (n, neurons) are the spike times of the last layer's inputs.
+        """
         network = self.network
         best, silent = np.full(len(before), -(2**62)), np.full(len(before), 2**62)
         for t in range(1, network.steps - 1):
@@ -37,12 +40,6 @@ class Near:
             best = np.maximum(best, np.minimum(others - network.passes, silent))
             silent = np.minimum(silent, network.passes - 1 - potentials[:, label])
         return best
-
-    def _in_parts(self, inputs: Int64Array, work: Callable[[Int64Array], Int64Array]) -> Int64Array:
-        return np.concatenate([work(inputs[i : i + _ROWS]) for i in range(0, len(inputs), _ROWS)])
-
-    def _last(self, inputs: Int64Array) -> Int64Array:
-        return self._layers(inputs)[-1]
 
     def _layers(self, inputs: Int64Array) -> list[Int64Array]:
         network = self.network
