@@ -7,21 +7,24 @@ the unit are run through the layers behind it, in batches, by the interpreter. N
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from bvverify.bitflip.flips import Flips as Choices
+from bvverify.bitflip.flips import factors
 from bvverify.bitflip.stored import Stored, masks
 from bvverify.model import requant as rq
 from bvverify.model.network import Network
 from bvverify.model.ops import Conv2d, Dense, inputs
-from bvverify.model.types import Int64Array
+from bvverify.model.types import AnyArray, Int64Array
 from bvverify.run import interpreter
-from bvverify.run.adjoint import windows
 
 SAME, BEYOND = -1, -2
 """In ``Flips.outcome``: the class stays; the accumulator passes what the requantisation is modelled for."""
+NO_LEAD = 1 << 31
+"""A lead that no outputs leave."""
 _ROWS = 2048
 
 
@@ -46,30 +49,68 @@ def predicted(network: Network, x: Int64Array) -> int:
 
 def find(network: Network, x: Int64Array, part: Stored, flips: int, report: Callable[[str], None] = lambda _line: None) -> Flips:
     """The outcome of every flip of up to ``flips`` bits in one parameter of ``part``, for an input of the input tensor's shape."""
+    label = predicted(network, x)
+    classes, beyond = _each(network, x, part, flips, lambda y: y.argmax(axis=1), report)
+    outcome = np.where(beyond, BEYOND, np.where(classes == label, SAME, classes)).astype(np.int16)
+    return Flips(part, masks(part.bits, flips), outcome)
+
+
+def leads(
+    network: Network, x: Int64Array, part: Stored, flips: int, label: int, report: Callable[[str], None] = lambda _line: None
+) -> Int64Array:
+    """As ``find``, the ``lead`` of class ``label`` with every flip, int64 (masks, *shape of the parameters); ``NO_LEAD`` for ``BEYOND``."""
+    found, beyond = _each(network, x, part, flips, lambda y: lead(y, label), report)
+    return np.where(beyond, NO_LEAD, found)
+
+
+def lead(y: Int64Array, label: int) -> Int64Array:
+    """By how much output ``label`` is ahead of the others, int64 (batch,); below zero exactly where another one is the class."""
+    ahead = y[:, label : label + 1] - y
+    ahead[:, :label] -= 1  # of equal outputs the first is the class
+    ahead[:, label] = NO_LEAD
+    return np.asarray(ahead.min(axis=1))
+
+
+def outcomes(network: Network, x: Int64Array, parts: Sequence[Stored], slot: Choices) -> Int64Array:
+    """The class that each flip of a unit (``flips.Flips``) makes of ``x``, int64 (n,); ``BEYOND`` as in ``find``."""
+    tensors, op = interpreter.trace(network, x[None]), network.ops[slot.op]
+    assert isinstance(op, Dense | Conv2d)
+    acc = interpreter.accumulate(op, tensors[op.x])[0].reshape(len(op.weight), -1)[slot.channel]
+    moved = np.repeat(acc[None], len(slot), axis=0)
+    for number, part in enumerate(parts):
+        mine = slot.part == number
+        if mine.any():
+            read = factors(op, part, tensors[op.x][0], tensors[op.x][0], slot.channel)[0]
+            moved[mine] += slot.delta[mine, None] * read[slot.inner[mine]]
+    levels, beyond = _levels(op, slot.channel, interpreter.wrap(moved, op.accumulator_bits))
+    different, which = np.unique(levels, axis=0, return_inverse=True)
+    classes = _outputs(network, tensors, slot.op, slot.channel, different, lambda y: y.argmax(axis=1))[which.reshape(-1)]
+    return np.where(beyond, BEYOND, classes)
+
+
+def _each(
+    network: Network, x: Int64Array, part: Stored, flips: int, value: Callable[[Int64Array], Int64Array], report: Callable[[str], None]
+) -> tuple[Int64Array, AnyArray]:
+    """What ``value`` makes of the outputs (n, classes) with every flip, and which flips are beyond; (masks, *shape of the parameters)."""
     tensors = interpreter.trace(network, x[None])
     op, chosen = network.ops[part.op], masks(part.bits, flips)
     assert isinstance(op, Dense | Conv2d)
-    label = int(tensors[network.output.tensor].reshape(-1).argmax())
+    unchanged = value(tensors[network.output.tensor].reshape(1, -1))[0]
     known = tensors[part.op + 1][0].reshape(len(op.weight), -1)  # (channels, positions)
     acc = interpreter.accumulate(op, tensors[op.x])[0].reshape(len(op.weight), -1)
-    limits = rq.reach(op.staircase.requant)
-    outcome = np.full((len(chosen), *part.values.shape), SAME, np.int16)
+    values = np.full((len(chosen), *part.values.shape), unchanged, np.int64)
+    all_beyond = np.zeros(values.shape, bool)
     for channel in range(len(op.weight)):
         report(f"{op.name}: {channel} of {len(op.weight)} output channels")
-        factors = _factors(op, part, tensors[op.x], channel)  # (parameters, positions)
-        limit = None if limits is None else int(limits[channel % len(limits)])
-        thresholds = op.staircase.thresholds[channel % len(op.staircase.thresholds)]
-        row = outcome[:, channel].reshape(len(chosen), -1)
+        read = factors(op, part, tensors[op.x][0], tensors[op.x][0], channel)[0]  # (parameters, positions)
+        row, past = (a[:, channel].reshape(len(chosen), -1) for a in (values, all_beyond))
         new: dict[bytes, int] = {}
         pending: list[Int64Array] = []
         waiting: list[tuple[int, Int64Array, Int64Array]] = []
         for k, mask in enumerate(chosen.tolist()):
             delta = (part.flipped(mask)[channel] - part.values[channel]).reshape(-1)
-            moved = interpreter.wrap(acc[channel] + delta[:, None] * factors, op.accumulator_bits)
-            beyond = np.zeros(len(moved), bool) if limit is None else (np.abs(moved) > limit).any(axis=1)
-            row[k, beyond] = BEYOND
-            levels = op.staircase.lo + np.searchsorted(thresholds, moved, side="right")
-            changed = np.flatnonzero((levels != known[channel]).any(axis=1) & ~beyond)
+            levels, past[k] = _levels(op, channel, interpreter.wrap(acc[channel] + delta[:, None] * read, op.accumulator_bits))
+            changed = np.flatnonzero((levels != known[channel]).any(axis=1) & ~past[k])
             if not len(changed):
                 continue
             different, which = np.unique(levels[changed], axis=0, return_inverse=True)
@@ -79,38 +120,33 @@ def find(network: Network, x: Int64Array, part: Stored, flips: int, report: Call
                 if places[i] == len(pending):
                     pending.append(plane)
             waiting.append((k, changed, places[which.reshape(-1)]))
-        if not pending:
-            continue
-        classes = _classes(network, tensors, part.op, channel, np.stack(pending))
-        for k, changed, places_of in waiting:
-            found = classes[places_of]
-            row[k, changed] = np.where(found == label, SAME, found)
-    return Flips(part, chosen, outcome)
+        if pending:
+            found = _outputs(network, tensors, part.op, channel, np.stack(pending), value)
+            for k, changed, places_of in waiting:
+                row[k, changed] = found[places_of]
+        # Of arrays that are no views of the whole, what was written goes back.
+        values[:, channel], all_beyond[:, channel] = (a.reshape(len(chosen), *part.values.shape[1:]) for a in (row, past))
+    return values, all_beyond
 
 
-def _factors(op: Dense | Conv2d, part: Stored, x: Int64Array, channel: int) -> Int64Array:
-    """What each parameter of an output channel is multiplied by, at each position: (parameters, positions)."""
-    if part.kind == "bias":
-        positions = 1 if isinstance(op, Dense) else int(np.prod(op.window.output(*x.shape[2:])))
-        return np.ones((1, positions), np.int64)
-    centred = x - op.input_zero_point
-    if isinstance(op, Dense):
-        return centred.reshape(-1, 1)
-    seen = windows(centred, op, 0)[0][0]  # (C, kernel positions, H', W')
-    of_group = op.weight.shape[1]
-    first = channel // (len(op.weight) // op.groups) * of_group
-    return seen[first : first + of_group].reshape(of_group * seen.shape[1], -1)
+def _levels(op: Dense | Conv2d, channel: int, acc: Int64Array) -> tuple[Int64Array, AnyArray]:
+    """The results of accumulators (n, positions) of one output channel, and which rows pass what the requantisation is modelled for."""
+    limits = rq.reach(op.staircase.requant)
+    beyond = np.zeros(len(acc), bool) if limits is None else (np.abs(acc) > int(limits[channel % len(limits)])).any(axis=1)
+    thresholds = op.staircase.thresholds[channel % len(op.staircase.thresholds)]
+    return np.asarray(op.staircase.lo + np.searchsorted(thresholds, acc, side="right"), np.int64), np.asarray(beyond)
 
 
-def _classes(network: Network, tensors: list[Int64Array], index: int, channel: int, planes: Int64Array) -> Int64Array:
-    """The classes of the network when a channel of operation ``index`` has each of ``planes`` (n, positions) instead."""
+def _outputs(
+    network: Network, tensors: list[Int64Array], index: int, channel: int, planes: Int64Array, value: Callable[[Int64Array], Int64Array]
+) -> Int64Array:
+    """``value`` of the outputs (n, classes) when a channel of operation ``index`` has each of ``planes`` (n, positions) instead."""
     found = []
     for start in range(0, len(planes), _ROWS):
         some = planes[start : start + _ROWS]
         values = np.repeat(tensors[index + 1], len(some), axis=0)
         values[:, channel] = some.reshape(len(some), *values.shape[2:])
-        out = _behind(network, tensors, index, values)
-        found.append(out.reshape(len(some), -1).argmax(axis=1))
+        found.append(value(_behind(network, tensors, index, values).reshape(len(some), -1)))
     return np.concatenate(found)
 
 

@@ -14,12 +14,11 @@ from dataclasses import replace
 import numpy as np
 
 from bvverify.compare.fuse import fuse_clamps
-from bvverify.compare.readers import moved
 from bvverify.compare.rebase import rebase
 from bvverify.errors import UnsupportedError
 from bvverify.model import box
 from bvverify.model.network import Input, Network
-from bvverify.model.ops import Lookup, Op, Reshape, inputs
+from bvverify.model.ops import Lookup, Op, Reshape, inputs, moved
 from bvverify.model.types import AnyArray, Cells, Float32Array, Int64Array, QType, Quantisation, Tensor, frozen_array
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bvverify.compare.readers import moved
 from bvverify.model.network import Network
-from bvverify.model.ops import Clamp, Conv2d, Dense, Op, inputs
+from bvverify.model.ops import Clamp, Conv2d, Dense, Op, inputs, moved
 from bvverify.model.staircase import Staircase
 
 

@@ -18,15 +18,14 @@ from bvverify.bounds import interval, linear
 from bvverify.bounds.interval import Bounds
 from bvverify.compare.agreement import may_part
 from bvverify.compare.align import align, same_meaning, two_files
-from bvverify.compare.readers import moved
 from bvverify.model import requant as rq
 from bvverify.model.certificate import AGAINST
 from bvverify.model.network import Network, Output, Provenance
-from bvverify.model.ops import Concat, Dense, Op, Reshape, inputs
+from bvverify.model.ops import Concat, Dense, Op, Reshape, inputs, moved
 from bvverify.model.query import Box
 from bvverify.model.requant import ByChannel, Requant
 from bvverify.model.staircase import Staircase
-from bvverify.model.types import AnyArray, QType, Tensor
+from bvverify.model.types import AnyArray, QType, Tensor, union
 
 _MOST_LINEAR = 4096
 """Elements of all tensors up to which linear bounds are worth their seconds here."""
@@ -105,7 +104,7 @@ def _side_by_side(a: Network, b: Network, ops: list[Op], tensors: list[Tensor], 
     n = a.output_tensor.size
     ends = a.output.tensor, place[b.output.tensor]
     one, other = (ops[t - 1] if t else None for t in ends)
-    qtype = _union(tensors[ends[0]].qtype, tensors[ends[1]].qtype)
+    qtype = union(tensors[ends[0]].qtype, tensors[ends[1]].qtype)
     read = {t for op in ops for t in inputs(op)}
     if (
         isinstance(one, Dense)
@@ -151,7 +150,7 @@ def _stack(one: Dense, other: Dense, ops: list[Op], tensors: list[Tensor], qtype
     if one.x != other.x:
         left, right = tensors[one.x], tensors[other.x]
         ops.append(Concat("both hidden", (one.x, other.x), 0))
-        tensors.append(Tensor("both hidden", (left.size + right.size,), _union(left.qtype, right.qtype)))
+        tensors.append(Tensor("both hidden", (left.size + right.size,), union(left.qtype, right.qtype)))
         x = len(ops)
         blocks = [np.pad(one.centred, ((0, 0), (0, right.size))), np.pad(other.centred, ((0, 0), (left.size, 0)))]
     parts = (*_by_channel(one.staircase.requant, len(one.bias)), *_by_channel(other.staircase.requant, len(other.bias)))
@@ -171,11 +170,3 @@ def _by_channel(requant: Requant, count: int) -> tuple[Any, ...]:
     if isinstance(requant, ByChannel):
         return requant.parts
     return (requant,) if rq.channels(requant) == count else (requant,) * count
-
-
-def _union(a: QType, b: QType) -> QType:
-    """The narrowest type that holds the values of both."""
-    if a == b:
-        return a
-    lo, hi = min(a.lo, b.lo), max(a.hi, b.hi)
-    return next(t for t in (QType(bits, lo < 0) for bits in range(2, 17)) if t.lo <= lo and hi <= t.hi)

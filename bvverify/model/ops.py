@@ -10,7 +10,7 @@ All arrays are without a batch axis here and with one, first, in the readings. I
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -344,6 +344,17 @@ def inputs(op: Op) -> tuple[int, ...]:
             return op.xs
         case _:
             return (op.x,)
+
+
+def moved(op: Op, reads: tuple[int, ...]) -> Op:
+    """The operation, reading the tensors ``reads``."""
+    match op:
+        case Add():
+            return replace(op, a=reads[0], b=reads[1])
+        case Concat():
+            return replace(op, xs=reads)
+        case _:
+            return replace(op, x=reads[0])
 
 
 def _check_channels(staircase: Staircase, channels: int) -> None:

@@ -88,8 +88,8 @@ def expand(op: Dense | Conv2d, shape: tuple[int, ...], tensor: int) -> Parts | N
     joined = Concat(f"{op.name} (with the excess of pairs)", (op.x, tensor), 0)
     if isinstance(op, Dense):
         return _excess_of_dense(op, pairs), joined, _less_excess_of_dense(op, pairs, tensor + 1)
-    anchor = _anchor(op, shape)
-    return _excess_of_convolution(op, shape, pairs, anchor), joined, _less_excess_of_convolution(op, shape, pairs, anchor, tensor + 1)
+    at = anchor(op, shape)
+    return _excess_of_convolution(op, shape, pairs, at), joined, _less_excess_of_convolution(op, shape, pairs, at, tensor + 1)
 
 
 def excesses(network: Network) -> list[int]:
@@ -161,7 +161,7 @@ def _less_excess_of_dense(op: Dense, pairs: Pairs, x: int) -> Dense:
     )
 
 
-def _anchor(op: Conv2d, shape: tuple[int, ...]) -> tuple[int, int]:
+def anchor(op: Conv2d, shape: tuple[int, ...]) -> tuple[int, int]:
     """The first position of the window (row, column) that lies inside the image in every window."""
     window, found = op.window, []
     for axis, (size, windows) in enumerate(zip(shape[1:], window.output(*shape[1:]), strict=True)):

@@ -43,6 +43,14 @@ class QType:
         return f"{'int' if self.signed else 'uint'}{self.bits}"
 
 
+def union(a: QType, b: QType) -> QType:
+    """The narrowest type that holds the values of both."""
+    if a == b:
+        return a
+    lo, hi = min(a.lo, b.lo), max(a.hi, b.hi)
+    return next(t for t in (QType(bits, lo < 0) for bits in range(2, 17)) if t.lo <= lo and hi <= t.hi)
+
+
 UINT8 = QType(8, signed=False)
 INT8 = QType(8, signed=True)
 
