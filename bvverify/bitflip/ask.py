@@ -82,7 +82,11 @@ class Question:
 
 def applied(network: Network, parts: Sequence[Stored], flip: Flip) -> Network:
     """``network`` with a flip more; ``parts`` are those of the network without any, whose other parameters may have flipped since."""
-    part, op = parts[flip.part], network.ops[parts[flip.part].op]
+    return with_flip(network, now(network, parts[flip.part]), flip.place, flip.mask)
+
+
+def now(network: Network, part: Stored) -> Stored:
+    """The same parameters as they are in a network with flips in it."""
+    op = network.ops[part.op]
     assert isinstance(op, Dense | Conv2d)
-    now = Stored(part.op, part.kind, op.weight if part.kind == "weight" else op.bias, part.bits, part.signed)
-    return with_flip(network, now, flip.place, flip.mask)
+    return Stored(part.op, part.kind, op.weight if part.kind == "weight" else op.bias, part.bits, part.signed)

@@ -15,7 +15,7 @@ import numpy as np
 
 from bvverify import pipeline
 from bvverify.bitflip import single
-from bvverify.bitflip.ask import Flip, Question, applied
+from bvverify.bitflip.ask import Flip, Question, applied, now
 from bvverify.bitflip.stored import Stored, masks
 from bvverify.model.network import Network
 from bvverify.model.types import Int64Array
@@ -74,9 +74,7 @@ def _best(question: Question, parts: Sequence[Stored], made: _Made, x: Int64Arra
     """Of each kind and operation the flips that leave the least lead, in parameters that are not hit yet."""
     found = []
     for number, part in enumerate(parts):
-        op = made.network.ops[part.op]
-        now = Stored(part.op, part.kind, op.weight if part.kind == "weight" else op.bias, part.bits, part.signed)  # type: ignore[union-attr]
-        leads = single.leads(made.network, x, now, question.bits, question.label, report)
+        leads = single.leads(made.network, x, now(made.network, part), question.bits, question.label, report)
         for flip in made.flips:
             if flip.part == number:
                 leads.reshape(len(leads), -1)[:, np.ravel_multi_index(flip.place, part.values.shape)] = single.NO_LEAD

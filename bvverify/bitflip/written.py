@@ -8,12 +8,13 @@ stores its tensors as they are (ONNX, TensorFlow Lite), and for nothing else: wh
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 
+from bvverify.bitflip.ask import Flip, applied, now
 from bvverify.bitflip.stored import Stored, with_flip
 from bvverify.errors import BvverifyError, UnsupportedError
 from bvverify.load.load import load
@@ -39,6 +40,18 @@ def written(model: Path, network: Network, part: Stored, place: tuple[int, ...],
             except BvverifyError:
                 continue
     raise UnsupportedError(f"{model}: its parameters are not stored as plain bytes, so that no flipped file can be written")
+
+
+def all_written(model: Path, network: Network, parts: Sequence[Stored], flips: Sequence[Flip]) -> bytes:
+    """The content of ``model`` with several flips, as ``written`` does one."""
+    content = model.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="bvverify-flips-") as folder:
+        for number, flip in enumerate(flips):
+            so_far = Path(folder) / f"{number}{model.suffix}"
+            so_far.write_bytes(content)
+            content = written(so_far, network, now(network, parts[flip.part]), flip.place, flip.mask)
+            network = applied(network, parts, flip)
+    return content
 
 
 def _candidates(content: bytes, part: Stored, place: tuple[int, ...], mask: int) -> Iterator[bytes]:

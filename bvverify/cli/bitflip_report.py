@@ -58,7 +58,9 @@ class Flip:
     to: int
 
 
-def ask(model: Path, source: str, bits: int, parameters: str, layers: list[str] | None, semantics: str | None) -> Asked:
+def ask(
+    model: Path, source: str, radius: int | None, bits: int, parameters: int, which: str, layers: list[str] | None, semantics: str | None
+) -> Asked:
     """What the arguments ask."""
     if not 1 <= bits <= _MOST_BITS:
         raise UsageError(f"--bits {bits}: 1 to {_MOST_BITS} bits of a parameter are tried, in every combination")
@@ -67,11 +69,13 @@ def ask(model: Path, source: str, bits: int, parameters: str, layers: list[str] 
     for name in layers or ():
         if name not in have:
             raise UsageError(f"--layer {name}: {model} has no layer of that name that holds parameters; it has {', '.join(have)}")
-    kinds = {"both": KINDS, "weights": KINDS[:1], "biases": KINDS[1:]}[parameters]
+    kinds = {"both": KINDS, "weights": KINDS[:1], "biases": KINDS[1:]}[which]
     parts = stored(network, kinds, layers)
     if not parts:
-        raise UsageError(f"--parameters {parameters}: {model} stores none as integers")
-    given = {"model": str(model), "input": source, "bits": bits, "parameters": parameters, "layers": layers}
+        raise UsageError(f"--stored {which}: {model} stores none as integers")
+    given = {
+        "model": str(model), "input": source, "radius": radius or 0, "bits": bits, "hit": parameters, "stored": which, "layers": layers,
+    }  # fmt: skip
     return Asked(network, read_input(network, source).x, bits, parts, given)
 
 

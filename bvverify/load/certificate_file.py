@@ -99,6 +99,14 @@ def read(path: Path) -> Certificate:
     """Read a certificate file; ``InputError`` names the file and what is wrong with it."""
     try:
         content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'not a certificate file'}") from None
+    return from_bytes(content, str(path))
+
+
+def from_bytes(content: bytes, path: str) -> Certificate:
+    """As ``read``, what a file holds; ``path`` is what errors call it."""
+    try:
         if content and not is_certificate(content):
             wrong = content[:16].lstrip()[:1] == b"{"
             read_by = "a result, not a certificate; bvverify explain or replay reads it" if wrong else "no certificate"
@@ -109,8 +117,6 @@ def read(path: Path) -> Certificate:
             if sum(size for name, size in sizes.items() if name.startswith("proof")) > MOST_PROOF_BYTES:
                 raise ValueError(f"its proofs of leaves are larger than {MOST_PROOF_BYTES >> 20} MB together")
             return _certificate(entries)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'not a certificate file'}") from None
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, zipfile.BadZipFile, OverflowError, MemoryError) as error:
         raise InputError(
             f"{path}: not a certificate file of version 1, or damaged ({type(error).__name__}: {clipped(str(error), 200)})"
