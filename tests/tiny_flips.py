@@ -5,7 +5,9 @@ from itertools import combinations, product
 import numpy as np
 import random_networks
 
+from bvverify.bitflip import proof_file, search
 from bvverify.bitflip.ask import Flip, Question, applied
+from bvverify.bitflip.flips import units
 from bvverify.bitflip.stored import masks
 from bvverify.model.query import Box
 from bvverify.run import interpreter
@@ -69,3 +71,20 @@ def question(rng, kinds, *, bits=1, parameters=1, most=60_000, moving=3, layers=
         made = Question(network, box, label, ("weight",), some, bits, parameters)
         if len(flips_of(made)) ** parameters * 2**moving <= most:
             return made, x
+
+
+def decided(asked, x, expected=None):
+    """What the search finds, its proof or its flips checked, and the verdict against ``expected`` (whether it holds)."""
+    found = search.search(asked, x, 120)
+    if found.verdict == "verified":
+        report = proof_file.checked(asked, found.steps, found.certificates)
+        assert report.leaves == len(found.certificates) == sum(step[0] == "leaf" for step in found.steps)
+        assert report.choices == len(units(asked.parts())) ** asked.parameters if asked.parameters == 1 else report.choices > 0
+    elif found.verdict == "falsified":
+        assert asked.box.contains(found.x)
+        assert len(found.flips) <= asked.parameters
+        y = interpreter.run(with_all(asked, found.flips), found.x[None]).ravel()
+        assert y.argmax() == asked.violated(found.x, found.flips) != asked.label
+    if expected is not None:
+        assert found.verdict == ("verified" if expected else "falsified")
+    return found

@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ Report = Callable[[str], None]
 """Called with one short line, as often as there is news."""
 _FIRST_SECONDS = 2.0
 """For a node's query at first; a node that can fall into parts gets no more."""
+_WITH_DIGITS = frozenset({"clean input", "interval", "linear", "root", "search"})
+"""The stages for a query with digits: a counterexample that an attack would find is mostly none of the flips'."""
 _TRIED = 16
 """Flips of a slot that are tried at a counterexample's input before those of the next slot."""
 
@@ -141,9 +143,10 @@ class _Search:
         """The pipeline's verdict within so many seconds, if any; a counterexample of a network without digits ends the search."""
         if self.deadline is not None:
             seconds = max(min(seconds, self.deadline - time.monotonic()), 1e-3)
-        result = pipeline.decide(query, pipeline.Options(timeout=seconds, runtimes=False, check=self.options.check, seed=self.options.seed))
+        plain = query.network.input.tensor.size == self.x.size
+        result = pipeline.decide(query, replace(self.options, timeout=seconds, runtimes=False, stages=None if plain else _WITH_DIGITS))
         self.nodes += 1
-        if result.witness is not None and query.network.input.tensor.shape == self.x.shape and query.box.lo.size == self.x.size:
+        if plain and result.witness is not None:
             raise _Falsified(result.witness.input, made)
         return None if result.verdict is Verdict.UNKNOWN else result
 

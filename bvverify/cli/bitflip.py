@@ -50,7 +50,7 @@ def command(
     seed: o.Seed = 0,
     json: o.Json = False,
 ) -> int:
-    """Find stored bits whose flips change the class, or prove that there are none.
+    """Find stored bits whose flips change the class.
 
     Up to N bits flip in each of up to M stored parameters: int8 weights, int32 biases, two's complement, the sign bit
     included. For one input and one parameter every flip is tried, exactly, and all that change the class are found. With
