@@ -8,6 +8,7 @@ a process whose memory and time are limited, as ``children`` starts it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import faulthandler
 import gzip
 import io
@@ -212,6 +213,9 @@ def subjects() -> dict[str, Subject]:
         Subject("input.json", _witness, lambda p: arrays.as_model_input(arrays.read(str(p)), _network("tiny.onnx"))),
         Subject("proof.bvcert", _certificate, lambda p: _check(certificate_file.read(p))),
         Subject("witness.json", _witness, _replay),
+        Subject("20_6_3_weights_0.npy", _spiking, _run_spiking),
+        Subject("spikes.json", _spikes_proof, _check_spikes),
+        Subject("proof.bvflips", _flips_proof, _check_flips),
     ]
     return {subject.name: subject for subject in made}
 
@@ -314,6 +318,73 @@ def _replay(path: Path) -> None:
 
     claim = Claim(path, "replay")
     replayed(claim, claim.network(examples.path("tiny.onnx")))
+
+
+def _spiking() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.random.default_rng(0).normal(40, 50, (3, 6, 1)))
+    return buffer.getvalue()
+
+
+def _run_spiking(path: Path) -> None:
+    from bvverify.spikes.load import load
+    from bvverify.spikes.network import run
+
+    network = load(path)
+    if network.inputs <= 1 << 16:
+        run(network, np.full((1, network.inputs), 3))
+
+
+@cache
+def _about_spikes():
+    from bvverify.cli import spikes_report
+
+    model = examples.path("20_3_2_2_weights_0.npy")
+    return spikes_report.ask(model, f"{examples.path('spikes.csv')}::0", 1, None, None, "strict", "first-index", 20, None)
+
+
+def _spikes_proof() -> bytes:
+    from bvverify.cli import spikes_report
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        file = Path(folder) / "proof.json"
+        spikes_report.answer(_about_spikes(), 60, file, None, as_json=True)
+        return file.read_bytes()
+
+
+def _check_spikes(path: Path) -> None:
+    from bvverify.cli import spikes_report
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        if spikes_report.check_proof(_about_spikes(), path, as_json=True):
+            raise InputError("rejected")
+
+
+@cache
+def _about_flips():
+    from bvverify.bitflip.ask import Question
+    from bvverify.cli.question import ask_robust
+
+    (query,) = ask_robust(examples.path("digits_mlp_qop.onnx"), f"{examples.path(examples.IMAGES)}::1", 1, None, None, None).queries
+    return Question(query.network, query.box, query.property.label, ("weight",), ("layer0_node",))
+
+
+def _flips_proof() -> bytes:
+    from bvverify.bitflip import proof_file
+    from bvverify.bitflip.search import search
+
+    found = search(_about_flips(), _about_flips().box.lo, 60)
+    assert found.verdict == "verified"
+    return proof_file.to_bytes(_about_flips(), found.steps, found.certificates)
+
+
+def _check_flips(path: Path) -> None:
+    from bvverify.bitflip import kernel, proof_file
+
+    try:
+        kernel.check(_about_flips(), *proof_file.read(path, _about_flips()))
+    except kernel.Rejected as rejected:
+        raise InputError(f"rejected: {rejected}") from None
 
 
 if __name__ == "__main__":

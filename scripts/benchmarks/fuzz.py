@@ -14,16 +14,21 @@ import time
 import corruption
 import numpy as np
 import random_networks
+import tiny_flips
 import torch
 import units
 
 from bvverify import pipeline
+from bvverify.bitflip import kernel as flips_kernel
+from bvverify.bitflip.ask import Question
+from bvverify.bitflip.search import search as flips_search
 from bvverify.certify import kernel
 from bvverify.certify.ranges import propagate
 from bvverify.errors import InputError
 from bvverify.load import certificate_file
-from bvverify.model.certificate import Certificate, Multipliers
-from bvverify.model.query import Linear, Property, Query
+from bvverify.model.certificate import Certificate, Multipliers, Statement
+from bvverify.model.query import Box, Linear, Property, Query
+from bvverify.model.result import CheckReport
 from bvverify.run import interpreter
 from bvverify.search.root import Root, tighten
 from bvverify.search.search import Search
@@ -119,6 +124,62 @@ def fuzz(rng: np.random.Generator, wanted: int) -> None:
                 outcomes["true statement, corrupted: rejected"] += 1
         outcomes[_bytes(rng, raw, query)] += 1
     print(f"{tried} corruptions of each kind in {time.time() - begun:.0f} s: {dict(outcomes)}", flush=True)
+
+
+def forged_flips(rng: np.random.Generator, wanted: int) -> None:
+    """Proofs about flipped bits, corrupted, with their certificates restated to fit, for questions whose answer is no."""
+    outcomes: collections.Counter[str] = collections.Counter()
+    tried, begun = 0, time.time()
+    while tried < wanted:
+        asked, x = tiny_flips.question(rng, tiny_flips.KINDS[int(rng.integers(len(tiny_flips.KINDS)))], most=1500, moving=2)
+        if tiny_flips.holds(asked):
+            continue
+        # A proof of something smaller: one input, or a half.
+        smaller = dataclasses.replace(asked, box=Box.of(x, x))
+        parts = (smaller, *_halves(asked))
+        found = next((f for s in parts if (f := flips_search(s, s.box.lo, 10)).verdict == "verified"), None)
+        if found is None:
+            continue
+        for _ in range(30):
+            tried += 1
+            steps = _steps(rng, list(found.steps), len(found.certificates))
+            certificates = [corrupted(rng, c) if rng.integers(4) == 0 else c for c in found.certificates]
+            try:
+                flips_kernel.check(asked, steps, certificates, _restated)
+                sys.exit(f"after {tried}: a false statement about flips was accepted")
+            except flips_kernel.Rejected as why:
+                outcomes["no step there" if "no step" in str(why) else "missing or too many" if "step" not in str(why) else "a leaf"] += 1
+    print(f"{tried} forged proofs about flipped bits in {time.time() - begun:.0f} s, all rejected: {dict(outcomes)}", flush=True)
+
+
+def _halves(asked: Question) -> list[Question]:
+    middle = (asked.box.lo + asked.box.hi) >> 1
+    return [
+        dataclasses.replace(asked, box=Box.of(asked.box.lo, middle)),
+        dataclasses.replace(asked, box=Box.of(asked.box.hi, asked.box.hi)),
+    ]
+
+
+def _restated(certificate: Certificate, query: Query) -> CheckReport:
+    """A certificate made to state what its leaf should."""
+    report = kernel.check(dataclasses.replace(certificate, statement=Statement.of(query)), query)
+    if not report.complete:
+        raise kernel.Rejected("a solver's leaf")
+    return report
+
+
+def _steps(rng: np.random.Generator, steps: list, certificates: int) -> list:
+    for _ in range(int(rng.integers(0, 4))):
+        at = int(rng.integers(len(steps) + 1))
+        made = [["leaf", int(rng.integers(certificates))], ["split", 0, int(rng.integers(1, 40))], ["apply", 0], ["none"]][rng.integers(4)]
+        match rng.integers(4):
+            case 0:
+                steps = steps[:at] + steps[at + 1 :]
+            case 1:
+                steps = [*steps[:at], made, *steps[at + 1 :]]
+            case _:
+                steps = [*steps[:at], made, *steps[at:]]
+    return steps
 
 
 def _false(rng: np.random.Generator, query: Query, x: np.ndarray, y: np.ndarray) -> Query:
@@ -221,6 +282,7 @@ def main() -> None:
     files(args.seed, args.files)
     points(np.random.default_rng(args.seed), args.triples)
     fuzz(np.random.default_rng(args.seed), args.corruptions)
+    forged_flips(np.random.default_rng(args.seed), args.corruptions // 4)
 
 
 main()
