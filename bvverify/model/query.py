@@ -7,6 +7,7 @@ conjunctions; *verified*, that none does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,17 @@ class Box:
     def contains(self, x: Int64Array) -> bool:
         """Whether ``x`` (the input tensor's shape) lies inside."""
         return bool(((self.lo <= x) & (x <= self.hi)).all())
+
+    def points(self, most: int) -> Int64Array | None:
+        """Every input (batch, *shape), or None where there are more than ``most``."""
+        widths = (self.hi - self.lo + 1).reshape(-1)
+        free = np.flatnonzero(widths > 1)
+        if math.prod(widths[free].tolist()) > most:
+            return None
+        steps = np.indices(widths[free]).reshape(len(free), math.prod(widths[free].tolist()))
+        x = np.repeat(self.lo.reshape(1, -1), steps.shape[1], axis=0)
+        x[:, free] += steps.T
+        return x.reshape(-1, *self.lo.shape)
 
     @property
     def varying(self) -> int:
