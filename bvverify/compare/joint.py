@@ -96,11 +96,11 @@ def rejoin(a: Network, b: Network, bounds: Bounds, rule: str, proved: frozenset[
         tensors.append(b.tensors[index + 1])
         place[index + 1] = len(ops)
     agree = place[b.output.tensor] == a.output.tensor
-    network = None if agree and same_meaning(a, b) else _side_by_side(a, b, ops, tensors, place)
+    network = None if agree and same_meaning(a, b) else side_by_side(a, b, ops, tensors, place)
     return Joint(a, b, network, agree, tuple(starts), bounds, rule)
 
 
-def _side_by_side(a: Network, b: Network, ops: list[Op], tensors: list[Tensor], place: dict[int, int]) -> Network:
+def side_by_side(a: Network, b: Network, ops: list[Op], tensors: list[Tensor], place: dict[int, int]) -> Network:
     n = a.output_tensor.size
     ends = a.output.tensor, place[b.output.tensor]
     one, other = (ops[t - 1] if t else None for t in ends)

@@ -26,17 +26,17 @@ _INTEGER_INPUTS = {TensorProto.UINT8: UINT8, TensorProto.INT8: INT8}
 
 def load_onnx(path: Path, content: bytes, profile: OnnxRuntime) -> Network:
     """The network of an ONNX file; ``UnsupportedError`` names the node that is no exact integer function."""
-    graph = _graph(path, content)
+    graph = graph_of(path, content)
     r = Reader(path, profile)
-    nodes = _needed(graph)
+    nodes = needed(graph)
     for tensor in graph.initializer:
-        r.values[tensor.name] = Constant(_array(path, tensor))
+        r.values[tensor.name] = Constant(initialiser(path, tensor))
     r.outputs = {o.name for o in graph.output}
     r.uses = Counter(name for node in nodes for name in node.input) + Counter(r.outputs)
     for node in nodes:
         for name in set(node.input):
             r.consumers.setdefault(name, []).append(node)
-    file_shape = _read_input(path, graph, r)
+    file_shape = read_input(path, graph, r)
     for node in nodes:
         _read_node(path, node, r)
     output = _read_output(path, graph, r)
@@ -51,7 +51,8 @@ def load_onnx(path: Path, content: bytes, profile: OnnxRuntime) -> Network:
         raise InputError(f"{path}: node {error}") from error
 
 
-def _graph(path: Path, content: bytes) -> GraphProto:
+def graph_of(path: Path, content: bytes) -> GraphProto:
+    """The graph of an ONNX file; ``InputError`` where there is none."""
     from google.protobuf.message import DecodeError
 
     try:
@@ -63,7 +64,7 @@ def _graph(path: Path, content: bytes) -> GraphProto:
     return model.graph
 
 
-def _needed(graph: GraphProto) -> list[NodeProto]:
+def needed(graph: GraphProto) -> list[NodeProto]:
     """The nodes that the outputs depend on, in order; exporters leave others behind."""
     wanted = {o.name for o in graph.output}
     chosen = []
@@ -74,7 +75,8 @@ def _needed(graph: GraphProto) -> list[NodeProto]:
     return chosen[::-1]
 
 
-def _array(path: Path, tensor: Any) -> Any:
+def initialiser(path: Path, tensor: Any) -> Any:
+    """A stored tensor as an array."""
     if tensor.data_location == TensorProto.EXTERNAL:
         raise UnsupportedError(f"{path}: initialiser {tensor.name} lies in another file; save the model in one file")
     try:
@@ -83,7 +85,7 @@ def _array(path: Path, tensor: Any) -> Any:
         raise InputError(f"{path}: initialiser {tensor.name} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _read_input(path: Path, graph: GraphProto, r: Reader) -> tuple[int, ...]:
+def read_input(path: Path, graph: GraphProto, r: Reader) -> tuple[int, ...]:
     """Enter the graph's input among the values; returns its shape without the batch axis."""
     inputs = [i for i in graph.input if i.name not in r.values]
     if len(inputs) != 1:
@@ -112,7 +114,7 @@ def _read_node(path: Path, node: NodeProto, r: Reader) -> None:
         held = [a.t for a in node.attribute if a.name == "value"]
         if len(held) != 1:
             raise r.unsupported(node, "holds something else than one tensor")
-        r.values[node.output[0]] = Constant(_array(path, held[0]))
+        r.values[node.output[0]] = Constant(initialiser(path, held[0]))
         return
     handler = HANDLERS.get(node.op_type) if node.domain in _DOMAINS else None
     if handler is None:
