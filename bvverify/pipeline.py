@@ -1,4 +1,4 @@
-"""The pipeline, as a list of stages: clean input, interval, linear, root, attack, search, solver.
+"""The pipeline, as a list of stages: clean input, interval, linear, one by one, root, attack, search, solver.
 
 Each stage is a function of the state; it decides, narrows what is open, or passes. *Falsified* goes through ``run.replay`` and nothing
 else. *Verified* leaves a certificate that the kernel (``bvverify.certify``) has accepted, and where a solver closed a leaf, a proof that
@@ -48,10 +48,10 @@ Engine = Literal[
 _PROOF_SECONDS = 120.0
 """For the proofs of all leaves that a solver closed."""
 _FEW = 1024
-"""Inputs of a box that are run one and all instead of being searched; that none violates is no proof of ours, but ends the attack."""
+"""Inputs times open conjunctions up to which each input is run, instead of being searched for."""
 _PACKAGES = {"z3": ("z3-solver",), "bitwuzla": ("z3-solver", "bitwuzla"), "both": ("z3-solver", "bitwuzla")}
 """What each solver's answer rests on: the questions are written with Z3's terms."""
-STAGES = ("clean input", "interval", "linear", "root", "attack", "search", "solver")
+STAGES = ("clean input", "interval", "linear", "one by one", "root", "attack", "search", "solver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +225,7 @@ def _through(state: State, names: Sequence[str], started: float) -> Result:
         "clean input": _clean_input,
         "interval": _interval,
         "linear": _linear,
+        "one by one": _one_by_one,
         "root": _root,
         "attack": _attack,
         "search": _search,
@@ -239,6 +240,8 @@ def _through(state: State, names: Sequence[str], started: float) -> Result:
             break
         if state.ran_out == "nodes":
             break  # a limit of nodes is there to end the question; a solver would know of no end
+        if name == "one by one" and query.box.points(_FEW // max(len(state.open), 1)) is None:
+            continue
         state.progress(name, f"{len(state.open)} of {len(query.property.violation)} violations open")
         begun, state.stage = time.monotonic(), name
         outcome = stages[name](state)
@@ -279,6 +282,7 @@ def _replayed_by(witness: Witness) -> str:
 _PROVED_BY = {
     "interval": "exact integer intervals exclude every violation",
     "linear": "exact integer linear bounds exclude every violation",
+    "one by one": "none of the box's few inputs violates the property",
     "root": "Lagrangian bounds on the whole box exclude every violation",
     "search": "branch and bound excludes every violation",
     "solver": "the bit-vector solver answers unsat",
@@ -315,6 +319,20 @@ def _linear(state: State) -> Outcome:
         state.trees[i] = proof.bound_leaf(weight, why.multipliers)
     state.open = [i for i in state.open if i not in excluded]
     return None if state.open else "verified"
+
+
+def _one_by_one(state: State) -> Outcome:
+    """Every input of a small box: a witness among them, or a tree that splits the box into them."""
+    query = state.query
+    every = query.box.points(_FEW)
+    assert every is not None
+    hits = np.flatnonzero(replay.violates(query, every))
+    if len(hits):
+        return replay.witness(query, every[hits[0]], runtimes=state.options.runtimes)
+    tree = proof.one_by_one(query.box)
+    state.trees |= dict.fromkeys(state.open, tree)
+    state.open = []
+    return "verified"
 
 
 def _root(state: State) -> Outcome:
@@ -441,12 +459,6 @@ def _attack(state: State) -> Outcome:
     from bvverify.attack import gradient, local
 
     query, options = state.query, state.options
-    every = query.box.points(_FEW)
-    if every is not None:
-        hits = np.flatnonzero(replay.violates(query, every))
-        state.detail = f"all {len(every)} inputs of the box tried"
-        state.reason = "none of the box's inputs violates the property, which is no certificate yet"
-        return replay.witness(query, every[hits[0]], runtimes=options.runtimes) if len(hits) else None
     half = state.remaining()
     # At most half of what is left: the solver may still prove what the attack cannot refute.
     deadline = None if half is None else time.monotonic() + half / 2

@@ -27,7 +27,7 @@ from bvverify.run import interpreter
 from bvverify.search.memory import Memory
 
 _BOUNDS = frozenset({"clean input", "interval", "linear"})
-_SEARCH = frozenset({"clean input", "interval", "linear", "root", "attack", "search"})
+_SEARCH = frozenset({"clean input", "interval", "linear", "one by one", "root", "attack", "search"})
 _BUDGET, _GROWTH = 256, 4
 """Nodes of a search in the first round, and how much more the next one gets."""
 

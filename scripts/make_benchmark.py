@@ -119,7 +119,7 @@ def of_model(a: argparse.Namespace, version: str, folder: Path, model: Path, rng
 def decided(network: Network, model: Path, path: Path, nodes: int, seed: int) -> Instance:
     """The property with its answer, read from the file that is shipped."""
     queries = [Query(network, b, p) for b, p in properties.read(path, network)]
-    stages = frozenset({"clean input", "interval", "linear", "root", "attack", "search"})
+    stages = frozenset({"clean input", "interval", "linear", "one by one", "root", "attack", "search"})
     result = decide_all(queries, Options(seed=seed, most_nodes=nodes, stages=stages))
     return Instance(model, path, ANSWERS[result.verdict], result)
 

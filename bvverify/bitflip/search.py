@@ -39,7 +39,7 @@ Report = Callable[[str], None]
 """Called with one short line, as often as there is news."""
 _FIRST_SECONDS = 2.0
 """For a node's query at first; a node that can fall into parts gets no more."""
-_WITH_DIGITS = frozenset({"clean input", "interval", "linear", "root", "search"})
+_WITH_DIGITS = frozenset({"clean input", "interval", "linear", "one by one", "root", "search"})
 """The stages for a query with digits: a counterexample that an attack would find is mostly none of the flips'."""
 _TRIED = 16
 """Flips of a slot that are tried at a counterexample's input before those of the next slot."""

@@ -139,7 +139,7 @@ def _network(paths: tuple[Path, Path], certificate: Certificate, *, named: bool)
     """The network that the statement is about: the model under its semantics, or two of ``compare`` side by side."""
     from bvverify.errors import InputError, UsageError
     from bvverify.load.load import load
-    from bvverify.model.certificate import AGAINST
+    from bvverify.model.certificate import AGAINST, REALS
     from bvverify.model.query import Box
 
     stated = certificate.statement
@@ -150,6 +150,9 @@ def _network(paths: tuple[Path, Path], certificate: Certificate, *, named: bool)
     from bvverify.compare.align import align
     from bvverify.compare.joint import join
 
+    one, other = stated.semantics.split(AGAINST, 1)
+    if other == REALS:
+        return _against_reals(paths, one, certificate)
     a, b = (load(path, semantics) for path, semantics in zip(paths, stated.semantics.split(AGAINST, 1), strict=True))
     _check_box(paths[0], certificate, align(a, b)[0])
     joint = join(a, b, Box.of(stated.lo, stated.hi))
@@ -158,6 +161,18 @@ def _network(paths: tuple[Path, Path], certificate: Certificate, *, named: bool)
             f"{paths[0]}: on the certificate's box {stated.semantics} agree by their thresholds alone; there is nothing to check"
         )
     return joint.network
+
+
+def _against_reals(paths: tuple[Path, Path], semantics: str, certificate: Certificate) -> Network:
+    """A network beside the integers that stand for its float original on the certificate's box."""
+    from bvverify.compare.approximate import approximate
+    from bvverify.compare.original import joint
+    from bvverify.load.load import load, load_real
+    from bvverify.model.query import Box
+
+    a, stated = load(paths[0], semantics), certificate.statement
+    _check_box(paths[0], certificate, a)
+    return joint(a, approximate(a, load_real(paths[1]), Box.of(stated.lo, stated.hi)).network)
 
 
 def _check_box(path: Path, certificate: Certificate, network: Network) -> None:
@@ -264,9 +279,12 @@ def _models_named(network: Network) -> str:
 
 
 def _besides(network: Network, leaves: LeafReport) -> str:
+    from bvverify.model.certificate import AGAINST, REALS
     from bvverify.proofs.leaves import TRUSTED
 
     joined = ", how compare puts two readings side by side" if network.provenance.format == "joint" else ""
+    if network.semantics.endswith(AGAINST + REALS):
+        joined += ", and the error of the integers that stand for a float network (bvverify.compare.approximate)"
     return joined + (f", {TRUSTED}, {leaves.checker}" if leaves.proved else "")
 
 

@@ -56,6 +56,9 @@ def command(
     same real input, each by its own quantiser: where these round by different steps, a box is in reals (--epsilon).
     Files that take integers have to take the same type; one of either kind is refused.
 
+    Where MODEL_B is the float original (ONNX), it is taken over the reals: its float32 weights exactly, nothing rounded.
+    Then --delta or --class is needed, and inputs are the real numbers that MODEL's input integers stand for.
+
     Example: bvverify compare model.onnx --against rational --input test.npz::7 --radius 2
 
     Example: bvverify compare int8.onnx int6.onnx --class --input test.npz::7 --epsilon 1/16
@@ -64,6 +67,8 @@ def command(
     """
     from bvverify.cli import compare_question, compare_report, options
     from bvverify.cli.output import check_writable, cores
+    from bvverify.errors import UsageError
+    from bvverify.load.load import is_float
 
     check_writable(witness, *((".npy",) if layer is not None else (".npy", ".json")))
     check_writable(certificate)
@@ -71,5 +76,15 @@ def command(
         o.Engine.AUTO, timeout, memory, seed, check=not no_check, nodes=nodes, threads=cores(), solver=solver, trust_solver=trust_solver
     )
     near = compare_question.near_input(source, radius, epsilon, clip)
+    second, property_file = compare_question.split_files(files or ())
+    if is_float(model):
+        raise UsageError(f"{model}: is a network of floats; name it second, behind the integer network that is held against it")
+    if second is not None and is_float(second):
+        from bvverify.cli import original_report
+
+        if against is not None or layer is not None:
+            raise UsageError(f"{second}: is a network of floats, which is taken over the reals: leave out --against and --layer")
+        floats = original_report.ask(model, semantics, second, property_file, near, delta, by_class=by_class)
+        return original_report.answer(floats, settings, as_json=json, witness_file=witness, certificate_file=certificate)
     asked = compare_question.ask(model, semantics, against, files or (), near, layer, delta, by_class=by_class)
     return compare_report.answer(asked, settings, as_json=json, witness_file=witness, certificate_file=certificate)

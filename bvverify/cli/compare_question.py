@@ -56,7 +56,7 @@ def ask(
     by_class: bool,
 ) -> Asked:
     """What is asked; ``UsageError`` for arguments that contradict each other."""
-    second, property_file = _files(files)
+    second, property_file = split_files(files)
     if layer is not None and (near is not None or property_file is not None or by_class or delta is not None):
         raise UsageError("--layer asks about every input of one layer: leave out boxes, --class and --delta")
     if layer is not None and second is not None:
@@ -71,7 +71,7 @@ def ask(
     common = a if layer is not None else align(a, b)[0]
     if near is not None and near.radius is not None and isinstance(common.input.quantiser, Cells):
         raise UsageError("--radius: the two files quantise their inputs by steps of their own; give --epsilon R, a real number")
-    boxes, given_input, where = _boxes(common, property_file, near)
+    boxes, given_input, where = boxes_of(common, property_file, near)
     given = {
         "model": str(model),
         "against_model": None if second is None else str(second),
@@ -97,7 +97,7 @@ def near_input(source: str | None, radius: int | None, epsilon: str | None, clip
     return Near(source, radius, epsilon, clip)
 
 
-def _files(files: Sequence[Path]) -> tuple[Path | None, Path | None]:
+def split_files(files: Sequence[Path]) -> tuple[Path | None, Path | None]:
     """A second model and a property file, by their names; either may be missing."""
     properties = [f for f in files if f.suffix.lower() in _PROPERTY]
     models = [f for f in files if f not in properties]
@@ -117,7 +117,7 @@ def _second(a: Network, path: Path | None, against: str | None) -> Network:
     return b
 
 
-def _boxes(network: Network, property_file: Path | None, near: Near | None) -> tuple[tuple[Box, ...], Given | None, str]:
+def boxes_of(network: Network, property_file: Path | None, near: Near | None) -> tuple[tuple[Box, ...], Given | None, str]:
     """The boxes, the input that one was built around, and the whole in words."""
     if property_file is not None:
         from bvverify.load import property_file as reader

@@ -21,6 +21,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from bvverify.errors import UnsupportedError
+from bvverify.model.certificate import REALS
 from bvverify.model.network import Input, Network, Output, Provenance
 from bvverify.model.ops import Conv2d, Dense, MaxPool, Op, Reshape
 from bvverify.model.query import Box
@@ -29,7 +30,6 @@ from bvverify.model.requant import ShiftHalfUp
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import Int64Array, QType, Quantisation, Tensor
 
-SEMANTICS = "real numbers"
 _BITS = 14
 _FINE = 64
 _MOST = 1 << 44
@@ -104,7 +104,7 @@ def approximate(a: Network, real: RealNetwork, box: Box) -> Approximation:
     if len(real.shapes[-1]) != 1 or state.exponent < -126 or not real.ops or not isinstance(real.ops[-1], Affine):
         raise UnsupportedError(f"{real.path}: its last layer is no Gemm")
     unit = scale * Fraction(2) ** state.exponent
-    made_of = Provenance(real.path, "onnx", SEMANTICS, real.sha256)
+    made_of = Provenance(real.path, "onnx", REALS, real.sha256)
     network = Network(
         Input(tensor, a.input.file_shape, a.input.quantiser), tuple(ops), tuple(tensors), Output(len(ops), (1, real.outputs)), made_of
     )

@@ -101,6 +101,7 @@ def rejoin(a: Network, b: Network, bounds: Bounds, rule: str, proved: frozenset[
 
 
 def side_by_side(a: Network, b: Network, ops: list[Op], tensors: list[Tensor], place: dict[int, int]) -> Network:
+    """The outputs of both behind ``ops`` and ``tensors``, which hold A first, and B's tensor t at ``place[t]``."""
     n = a.output_tensor.size
     ends = a.output.tensor, place[b.output.tensor]
     one, other = (ops[t - 1] if t else None for t in ends)

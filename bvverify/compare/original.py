@@ -101,7 +101,8 @@ def compare(
             if sure:
                 raise InternalError("an input that should part the network and its original does not: please report this")
     if result.verdict is Verdict.VERIFIED:
-        reason = f"inputs of the box come within the approximation's error, {float(2 * error):.3g}, of a difference, and none is known to make one"
+        near = float(2 * error)
+        reason = f"inputs of the box come within the approximation's error, {near:.3g}, of a difference; whether one makes it is open"
     else:
         reason = result.reason
     return Compared(Answer.UNKNOWN, reason, result.stage, time.monotonic() - begun, asked.text, error, tuple(stages), nodes=result.nodes)

@@ -12,6 +12,7 @@ from bvverify.load.profile import CmsisNn, FixedPoint, OnnxRuntime, PyTorch, TfL
 from bvverify.model import saturating_pairs
 from bvverify.model.ideal import SUFFIX, ideal
 from bvverify.model.network import Network
+from bvverify.model.real import RealNetwork
 
 PICKLE_ALLOWED: ContextVar[bool] = ContextVar("PICKLE_ALLOWED", default=False)
 """What the command line's --allow-pickle says, for all files that one command opens."""
@@ -92,6 +93,22 @@ def load_object(module: Any, example_input: Any, semantics: str | None = None) -
     from bvverify.load import torch_module
 
     return torch_module.load_object(module, example_input, chosen)
+
+
+def load_real(path: Path) -> RealNetwork:
+    """The network over the reals that an ONNX file of floats holds; ``UnsupportedError`` names the node that has no place in one."""
+    from bvverify.load.onnx_float import load_float
+
+    return load_float(path, _read(path))
+
+
+def is_float(path: Path) -> bool:
+    """Whether a model file is an ONNX graph of floats, with nothing quantised in it."""
+    if path.suffix.lower() != ".onnx":
+        return False
+    from bvverify.load.onnx_float import is_float
+
+    return is_float(path, _read(path))
 
 
 def _read(path: Path) -> bytes:

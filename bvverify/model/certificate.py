@@ -41,6 +41,8 @@ MOST_PROOF_BYTES = 256 << 20
 """Of all proofs of a certificate's leaves together, as text."""
 AGAINST = " against "
 """Between the paths, digests and semantics of the two networks that a joint one was made of (``bvverify.compare``)."""
+REALS = "real numbers"
+"""The semantics of a float original, over the reals, for which integers of a proved error stand (``bvverify.compare.approximate``)."""
 INPUT = -1
 """Stands for the network's input where a split names an operation; its units are the input's elements."""
 

@@ -44,7 +44,7 @@ class Box:
         free = np.flatnonzero(widths > 1)
         if math.prod(widths[free].tolist()) > most:
             return None
-        steps = np.indices(widths[free]).reshape(len(free), math.prod(widths[free].tolist()))
+        steps = np.indices(tuple(widths[free].tolist())).reshape(len(free), math.prod(widths[free].tolist()))
         x = np.repeat(self.lo.reshape(1, -1), steps.shape[1], axis=0)
         x[:, free] += steps.T
         return x.reshape(-1, *self.lo.shape)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bvverify.model.certificate import Certificate, Forest, Kind, Multipliers, Statement, Tightening
-from bvverify.model.query import Query
+from bvverify.model.certificate import INPUT, Certificate, Forest, Kind, Multipliers, Statement, Tightening
+from bvverify.model.query import Box, Query
 from bvverify.model.types import Int64Array
 
 _NOTHING = np.zeros(0, np.int64)
@@ -26,6 +26,29 @@ def solver_leaf() -> Forest:
 def bound_leaf(weight: Int64Array, multipliers: Multipliers) -> Forest:
     """A tree of one leaf: the rows with these weights are bounded above zero."""
     return Forest(np.array([Kind.BOUND]), _NOTHING, _NOTHING, _NOTHING, weight[None], multipliers)
+
+
+def one_by_one(box: Box) -> Forest:
+    """A tree that splits a box into its single inputs, in each of which intervals, which are exact there, exclude the conjunction."""
+    lo, hi = box.lo.reshape(-1), box.hi.reshape(-1)
+    kind: list[int] = []
+    splits: list[tuple[int, int]] = []
+    stack = [(lo, hi)]
+    while stack:
+        lo, hi = stack.pop()
+        free = np.flatnonzero(lo < hi)
+        if not len(free):
+            kind.append(Kind.INTERVAL)
+            continue
+        unit, middle = int(free[0]), int(lo[free[0]] + hi[free[0]]) >> 1
+        kind.append(Kind.SPLIT)
+        splits.append((unit, middle))
+        below, above = hi.copy(), lo.copy()
+        below[unit], above[unit] = middle, middle + 1
+        stack += [(above, hi), (lo, below)]
+    units, values = (np.array([split[k] for split in splits], np.int64) for k in (0, 1))
+    nothing = Multipliers(0, {}, {})
+    return Forest(np.array(kind), np.full(len(splits), INPUT), units, values, np.zeros((0, 1), np.int64), nothing)
 
 
 def join(trees: Sequence[Forest]) -> Forest:
