@@ -1,15 +1,24 @@
 """What is added to accumulators: as digits of a network of more inputs, and how much flips can add."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import random_networks
 from tiny_flips import KINDS, flips_of, inputs_of, question, with_all
 
+from bvverify.bitflip import node
+from bvverify.bitflip.ask import Question
 from bvverify.bitflip.disturbed import Hit, digits, disturbed, strides
-from bvverify.bitflip.flips import NONE, hull, of_unit, units
+from bvverify.bitflip.flips import NONE, hull, units
 from bvverify.bitflip.node import Unclear, query_of, ranges_of, slots_of
-from bvverify.model.ops import Conv2d, Dense, inputs
+from bvverify.bitflip.stored import masks
+from bvverify.model.network import Input, Network, Output, Provenance
+from bvverify.model.ops import Clamp, Conv2d, Dense, inputs
 from bvverify.model.query import Box
+from bvverify.model.requant import Qnnpack, ShiftHalfUp, reach
+from bvverify.model.staircase import Staircase
+from bvverify.model.types import QType, Tensor
 from bvverify.run import interpreter
 
 
@@ -18,11 +27,13 @@ def test_digits_write_everything_between_and_little_else(base):
     for count in (1, 2, 3, base, base + 1, base**2 - 1, base**2, base**2 + 1, 5 * base**2 // 3, base**3 + 1):
         sizes = strides(count, base)
         assert sizes[-1] == 1
+        assert len(sizes) == 1 or base ** (len(sizes) - 1) < count
         rng = np.random.default_rng(count)
         for _ in range(20):
             least, most = sorted(rng.integers(0, count, 2).tolist())
             ranges = digits(least, most, sizes)
-            assert all(0 <= a <= b < base for a, b in ranges)
+            assert all(isinstance(a, int) and isinstance(b, int) and 0 <= a <= b < base for a, b in ranges)
+            assert least != most or all(a == b for a, b in ranges)
             # Greedily each value finds its digits.
             for value in {least, most, *rng.integers(least, most + 1, 10).tolist()}:
                 left = value
@@ -89,16 +100,20 @@ def test_the_network_of_digits_adds_what_they_say(kinds, seed):
 
 
 @pytest.mark.parametrize("kinds", KINDS)
-def test_no_flip_adds_more_than_its_unit_is_said_to(kinds):
+@pytest.mark.parametrize("kind", ["weight", "bias"])
+def test_no_flip_adds_more_than_its_unit_is_said_to(kinds, kind):
     rng = np.random.default_rng(len(str(kinds)))
     for _ in range(4):
         asked, _ = question(rng, kinds, bits=2, layers=9)
+        asked = replace(asked, kinds=(kind,))
         parts, network, xs = asked.parts(), asked.network, inputs_of(asked.box)
         known = ranges_of(network, asked.box)
+        point = ranges_of(network, Box.of(asked.box.lo, asked.box.lo))
         for unit, slot in zip(units(parts), slots_of(asked, parts, units(parts), known), strict=True):
             op = network.ops[unit[0]]
             assert (slot.part == NONE).sum() == 1
-            assert len(slot) == 1 + sum(len(np.atleast_1d(p.values[unit[1]]).ravel()) * 36 for p in parts if p.op == unit[0])
+            (part,) = [p for p in parts if p.op == unit[0]]
+            assert len(slot) == 1 + np.atleast_1d(part.values[unit[1]]).size * len(masks(part.bits, 2))
             rows = np.sort(rng.permutation(len(slot))[:12])
             lo, hi = hull(op, parts, slot.at(rows), known.lo[op.x][0], known.hi[op.x][0])
             clean = interpreter.accumulate(op, interpreter.trace(network, xs)[op.x])[:, unit[1]].reshape(len(xs), -1)
@@ -108,66 +123,196 @@ def test_no_flip_adds_more_than_its_unit_is_said_to(kinds):
                 hit = network if flip is None else with_all(asked, [flip])
                 moved = interpreter.accumulate(hit.ops[unit[0]], interpreter.trace(hit, xs)[op.x])[:, unit[1]].reshape(len(xs), -1)
                 reached.append(moved - clean)
+                # Of one input a flip adds one number, and with none beside it that or nothing.
+                ends = hull(op, parts, slot.at(slice(row, row + 1)), point.lo[op.x][0], point.hi[op.x][0])
+                assert all(np.array_equal(np.broadcast_to(end, reached[-1][0].shape), reached[-1][0]) for end in ends)
+                or_none = (slot.part == NONE) | (np.arange(len(slot)) == row)
+                ends = hull(op, parts, slot.at(or_none), point.lo[op.x][0], point.hi[op.x][0])
+                for end, f in zip(ends, (np.minimum, np.maximum), strict=True):
+                    assert np.array_equal(np.broadcast_to(end, reached[-1][0].shape), f(reached[-1][0], 0))
             assert (np.min(reached, axis=(0, 1)) >= lo).all()
             assert (np.max(reached, axis=(0, 1)) <= hi).all()
-            if op.x == 0 or all(t == 0 for t in inputs(network.ops[op.x - 1])):
-                # What reads the input itself is bounded exactly, but for a box of one input only.
-                point = ranges_of(network, Box.of(asked.box.lo, asked.box.lo))
-                lo, hi = hull(op, parts, slot.at(rows), point.lo[op.x][0], point.hi[op.x][0])
-                assert (np.min(reached, axis=(0, 1)) <= lo).all()
-                assert (np.max(reached, axis=(0, 1)) >= hi).all()
 
 
 @pytest.mark.parametrize("kinds", KINDS)
 @pytest.mark.parametrize("parameters", [1, 2])
-def test_a_node_s_query_holds_every_choice(kinds, parameters):
-    """Every input and choice of flips is met by an input of the node's query that has the same outputs."""
-    rng = np.random.default_rng(parameters)
-    asked, _ = question(rng, kinds, parameters=parameters, layers=9, most=10**9)
-    parts, xs = asked.parts(), inputs_of(asked.box)
-    known = ranges_of(asked.network, asked.box)
-    flips = dict(zip(units(parts), slots_of(asked, parts, units(parts), known), strict=True))
-    for _ in range(8):
-        chosen = [units(parts)[i] for i in sorted(rng.integers(0, len(flips), parameters).tolist())]
+@pytest.mark.parametrize("kind", ["weight", "bias"])
+def test_a_node_s_query_holds_every_choice(kinds, parameters, kind, monkeypatch):
+    """Every input and choice of flips is an input of the node's query that has the same outputs."""
+    rng, seen, tried = np.random.default_rng(parameters), [], 0
+    monkeypatch.setattr(node, "disturbed", lambda network, box, hits: seen.append(tuple(hits)) or disturbed(network, box, hits))
+    for _ in range(30):
+        asked, _ = question(rng, kinds, parameters=parameters, layers=9, most=10**15)
+        asked = replace(asked, kinds=(kind,))
+        parts, xs, size = asked.parts(), inputs_of(asked.box), asked.box.lo.size
+        if not parts:
+            continue
+        known = ranges_of(asked.network, asked.box)
+        of = units(parts)
+        chosen = sorted(of[i] for i in rng.integers(0, len(of), parameters).tolist())
+        if rng.integers(2):
+            chosen = [chosen[0]] * parameters
         slots = []
-        for unit in chosen:
-            slot = flips[unit]
+        for slot in slots_of(asked, parts, chosen, known):
             first = int(rng.integers(0, len(slot)))
-            slots.append(slot.at(slice(first, first + int(rng.integers(1, 20)))))
+            slots.append(slot.at(slice(first, first + int(rng.integers(1, 9)))))
         try:
             query = query_of(asked, asked.network, parts, slots)
         except Unclear:
             continue
-        digits_of = inputs_of(Box.of(query.box.lo[xs[0].size :], query.box.hi[xs[0].size :])) if _few(query, xs) else None
-        if digits_of is None:
-            continue
-        reached = set()
-        for x in xs:
-            y = interpreter.run(query.network, np.concatenate([np.repeat(x.reshape(1, -1), len(digits_of), axis=0), digits_of], axis=1))
-            reached |= {(x.tobytes(), row.tobytes()) for row in y.reshape(len(y), -1)}
-        for _ in range(10):
+        hits = seen[-1]
+        assert query.property.label == asked.label
+        for _ in range(6):
             made = [slot.flip(int(rng.integers(len(slot))), parts) for slot in slots]
             made = [flip for flip in made if flip is not None]
             if len({(f.part, f.place) for f in made}) < len(made):
                 continue
-            y = interpreter.run(with_all(asked, made), xs).reshape(len(xs), -1)
-            assert all((x.tobytes(), row.tobytes()) in reached for x, row in zip(xs, y, strict=True))
+            tried += 1
+            x = xs[int(rng.integers(len(xs)))]
+            hit = with_all(asked, made)
+            tensors = interpreter.trace(hit, x[None])
+            digits_of = []
+            for h in hits:
+                op, old = hit.ops[h.op], asked.network.ops[h.op]
+                acc, before = (interpreter.accumulate(o, tensors[op.x])[0, h.channel].ravel() for o in (op, old))
+                e = np.clip(acc - before, h.lo, h.hi)
+                # What is cut off changes nothing.
+                levels = [op.staircase.apply(np.repeat(v[None, None], len(op.bias), axis=1))[0, h.channel] for v in (acc, before + e)]
+                assert np.array_equal(*levels)
+                left = e - h.lo.min()
+                sizes = strides(
+                    int(h.hi.max() - h.lo.min()) + 1, asked.network.input.tensor.qtype.hi - asked.network.input.tensor.qtype.lo + 1
+                )
+                for stride in sizes:
+                    digits_of.append(left // stride + asked.network.input.tensor.qtype.lo)
+                    left = left % stride
+            inner = np.concatenate([x.ravel(), *digits_of])
+            assert len(inner) == query.box.lo.size == size + sum(map(len, digits_of))
+            assert query.box.contains(inner)
+            assert np.array_equal(interpreter.run(query.network, inner[None])[0].ravel(), tensors[hit.output.tensor][0].ravel())
+    assert tried > 10
 
 
-def _few(query, xs):
-    wide = query.box.hi[xs[0].size :] - query.box.lo[xs[0].size :] + 1
-    return np.prod(wide, dtype=float) * len(xs) <= 20_000
+def test_without_a_slot_the_query_is_about_the_network_itself():
+    asked, _ = question(np.random.default_rng(0), ("dense",))
+    query = query_of(asked, asked.network, asked.parts(), [])
+    assert query.network is asked.network
+    assert query.box is asked.box
 
 
-def test_flips_of_a_unit_come_in_order():
-    asked, _ = question(np.random.default_rng(3), ("dense",), layers=9)
+def flat(*ops):
+    """A network of two inputs without a reshape."""
+    tensors = [Tensor("x", (2,), QType(3, signed=True))]
+    tensors += [Tensor(op.name, (2,), QType(8, signed=True)) for op in ops]
+    made = Provenance("made", "made", "made", "0" * 64)
+    return Network(Input(tensors[0], (1, 2)), tuple(ops), tuple(tensors), Output(len(ops), (1, 2)), made)
+
+
+def layer(name, x, weight):
+    return Dense.of(name, x, np.array(weight), np.array([1, -2]), Staircase(ShiftHalfUp(1), -128, 127))
+
+
+@pytest.mark.parametrize(
+    ("ops", "picks"),
+    [
+        ((layer("a", 0, [[3, 1], [-2, 4]]), layer("b", 1, [[1, -1], [2, 5]])), ["b (digits)"]),
+        ((Clamp("c", 0, -2, 2), layer("b", 1, [[1, -1], [2, 5]])), ["the inputs", "b (digits)"]),
+        ((layer("a", 0, [[3, 1], [-2, 4]]), Clamp("c", 0, -2, 2), layer("b", 2, [[1, -1], [2, 5]])), ["the inputs", "b (digits)"]),
+    ],
+)
+def test_a_flat_input_is_read_where_it_lies(ops, picks):
+    network = flat(*ops)
+    hits = [Hit(i, k % 2, np.array([-5 - k]), np.array([9])) for k, i in enumerate(i for i, op in enumerate(ops) if isinstance(op, Dense))]
+    box = Box.of(np.array([-3, -4]), np.array([2, 3]))
+    made = disturbed(network, box, hits)
+    assert [op.name for op in made.network.ops if op.name in ("the inputs", "b (digits)")] == picks
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        x, added, inner = rng.integers(box.lo, box.hi + 1), {}, []
+        for hit in hits:
+            e = rng.integers(hit.lo, hit.hi + 1)
+            added[hit.op, hit.channel] = e
+            left = e - hit.lo.min()
+            for size in strides(int(hit.hi.max() - hit.lo.min()) + 1, 8):
+                inner.append(left // size - 4)
+                left = left % size
+        assert np.array_equal(interpreter.run(made.network, np.concatenate([x, *inner])[None])[0], run_with(network, x, added))
+
+
+def test_too_many_inputs_are_refused(monkeypatch):
+    network = flat(layer("a", 0, [[3, 1], [-2, 4]]))
+    box, hits = Box.of(np.zeros(2, int), np.ones(2, int)), [Hit(0, 0, np.array([0]), np.array([7]))]
+    monkeypatch.setattr("bvverify.bitflip.disturbed._MOST_INPUTS", 3)
+    assert disturbed(network, box, hits).network.input.tensor.shape == (3,)
+    monkeypatch.setattr("bvverify.bitflip.disturbed._MOST_INPUTS", 2)
+    with pytest.raises(ValueError, match="3 inputs would be needed"):
+        disturbed(network, box, hits)
+    asked = Question(network, box, 0, ("weight",), None)
+    slots = slots_of(asked, asked.parts(), [(0, 0)], ranges_of(network, box))
+    with pytest.raises(Unclear, match="inputs would be needed"):
+        query_of(asked, network, asked.parts(), slots)
+
+
+@pytest.mark.parametrize("bits", [6, None])
+@pytest.mark.parametrize("levels", [(-3, 4), (2, 2)])
+def test_what_is_cut_off_changes_nothing(bits, levels):
+    rng, unclear, cut = np.random.default_rng(0), 0, 0
+    op = Dense.of("a", 0, np.array([[1], [1]]), np.zeros(2), Staircase(ShiftHalfUp(2), *levels), accumulator_bits=bits)
+    every = np.arange(-80, 81)
+    for _ in range(300):
+        a, b = np.sort(rng.integers(-20, 20, 2))[:, None]
+        lo, hi = np.sort(rng.integers(-40, 40, 2))[:, None]
+        wraps = bits is not None and (min(a, a + lo) < -32 or max(b, b + hi) > 31)
+        if wraps:
+            unclear += 1
+            with pytest.raises(Unclear, match="could wrap"):
+                node._cut(op, 1, a, b, lo, hi)
+            continue
+        first, last = node._cut(op, 1, a, b, lo, hi)
+        cut += (first > lo) or (last < hi)
+        acc = every[(every >= a) & (every <= b)]
+        for e in range(int(lo[0]), int(hi[0]) + 1):
+            inside = int(np.clip(e, first[0], last[0]))
+            assert np.array_equal(op.staircase.apply(np.stack([acc + e] * 2, 1)), op.staircase.apply(np.stack([acc + inside] * 2, 1)))
+        if levels == (2, 2):
+            assert (first, last) == (0, 0)
+    assert cut > 20
+    assert (unclear > 20) == (bits is not None)
+
+
+def test_accumulators_beyond_the_model_are_unclear():
+    multiplier = np.array([2.0, 0.01], np.float32)
+    op = Dense.of("a", 0, np.array([[1], [1]]), np.zeros(2), Staircase(Qnnpack(multiplier, 0), -128, 127), accumulator_bits=None)
+    for channel in (0, 1):
+        limit = int(reach(op.staircase.requant)[channel])
+        for a, b, lo, hi, clear in [
+            (0, 0, -limit, limit, True), (-1, 0, -limit, 0, False), (0, 1, 0, limit, False), (-5, 5, 5 - limit, limit - 5, True),
+            (-5, 5, 4 - limit, 0, False), (-5, 5, 0, limit - 4, False),
+        ]:  # fmt: skip
+            ends = [np.array([v]) for v in (a, b, lo, hi)]
+            if clear:
+                node._cut(op, channel, *ends)
+            else:
+                with pytest.raises(Unclear, match="beyond which nothing is modelled"):
+                    node._cut(op, channel, *ends)
+    exact = Dense.of("a", 0, np.array([[1]]), np.zeros(1), Staircase(ShiftHalfUp(2), -3, 4), accumulator_bits=None)
+    far = (1 << 48) - 1
+    node._cut(exact, 0, *(np.array([v]) for v in (0, 0, -far, far)))
+    for lo, hi in ((-far - 1, 0), (0, far + 1)):
+        with pytest.raises(Unclear):
+            node._cut(exact, 0, *(np.array([v]) for v in (0, 0, lo, hi)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_flips_of_a_unit_come_in_order(seed):
+    asked, _ = question(np.random.default_rng(seed), ("dense", "dense"), layers=9, moving=4, most=10**9)
+    asked = replace(asked, kinds=("weight", "bias"))
     parts, known = asked.parts(), ranges_of(asked.network, asked.box)
-    unit = units(parts)[0]
-    op = asked.network.ops[unit[0]]
-    slot = of_unit(op, parts, unit, 1, known.lo[op.x][0], known.hi[op.x][0])
-    ends = [hull(op, parts, slot.at(slice(k, k + 1)), known.lo[op.x][0], known.hi[op.x][0]) for k in range(len(slot))]
-    middle = [int((lo + hi).sum()) for lo, hi in ends]
-    assert middle == sorted(middle)
-    assert {f for f in (slot.flip(k, parts) for k in range(len(slot))) if f is not None} == {
-        f for f in flips_of(asked) if (parts[f.part].op, f.place[0]) == unit
-    }
+    for unit, slot in zip(units(parts), slots_of(asked, parts, units(parts), known), strict=True):
+        op = asked.network.ops[unit[0]]
+        ends = [hull(op, parts, slot.at(slice(k, k + 1)), known.lo[op.x][0], known.hi[op.x][0]) for k in range(len(slot))]
+        middle = [int((lo + hi).sum()) for lo, hi in ends]
+        assert middle == sorted(middle)
+        assert {f for f in (slot.flip(k, parts) for k in range(len(slot))) if f is not None} == {
+            f for f in flips_of(asked) if (parts[f.part].op, f.place[0]) == unit
+        }

@@ -5,10 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from tiny_flips import decided, holds, question
+from tiny_flips import decided, holds, question, with_all
 
 from bvverify.bitflip import kernel, proof_file
-from bvverify.bitflip.ask import Question
+from bvverify.bitflip.ask import Flip, Question, applied
+from bvverify.bitflip.flips import NONE, units
+from bvverify.bitflip.node import ranges_of, slots_of
 from bvverify.errors import InputError
 from bvverify.model.network import Input, Network, Output, Provenance
 from bvverify.model.ops import Dense
@@ -16,6 +18,7 @@ from bvverify.model.query import Box
 from bvverify.model.requant import ShiftHalfUp
 from bvverify.model.staircase import Staircase
 from bvverify.model.types import QType, Tensor
+from bvverify.run import interpreter
 
 
 def drawn(seed, kinds):
@@ -197,3 +200,122 @@ def test_what_violates_a_question():
     outside.flat[0] += 9
     assert asked.violated(outside, [flip]) is None
     assert replace(asked, label=asked.violated(found.x, [flip])).violated(found.x, [flip]) is None
+
+
+def wide(margin=150):
+    """As ``pair``, where the label has a weight of which two bits count: bit 7 takes 128 from it, bit 6 takes 64."""
+    asked, x = pair(margin)
+    (op,) = asked.network.ops
+    changed = Dense.of("layer", 0, np.array([[100, 0], [0, 0]]), np.array([margin - 100, 0]), op.staircase)
+    return replace(asked, network=replace(asked.network, ops=(changed,))), x
+
+
+class TestWhatViolates:
+    def test_the_same_parameter_counts_once(self):
+        asked, x = wide()
+        first, second = Flip(0, (0, 0), 128), Flip(0, (0, 0), 64)
+        assert interpreter.run(with_all(asked, [first, second]), x[None])[0].argmax() == 1
+        assert asked.violated(x, [first, second]) is None
+        assert replace(asked, bits=2).violated(x, [Flip(0, (0, 0), 192)]) == 1
+        assert asked.violated(x, [Flip(0, (0, 0), 192)]) is None
+
+    def test_no_more_parameters_than_allowed(self):
+        asked, x = wide()
+        both = [Flip(0, (0, 0), 128), Flip(0, (1, 0), 64)]
+        assert asked.violated(x, both) == 1
+        assert replace(asked, parameters=1).violated(x, both) is None
+
+    def test_no_input_outside(self):
+        asked, x = wide()
+        both = [Flip(0, (0, 0), 128), Flip(0, (1, 0), 64)]
+        assert asked.violated(x + np.array([2, 0]), both) is None
+        assert replace(asked, box=Box.of(x, x + np.array([2, 0]))).violated(x + np.array([2, 0]), both) == 1
+
+    def test_biases_are_their_own(self):
+        asked, x = wide()
+        asked = replace(asked, kinds=("bias",), parameters=1)
+        assert asked.violated(x, [Flip(0, (0,), 1 << 30)]) is None
+        assert asked.violated(x, [Flip(0, (1,), 1 << 9)]) == 1
+        again = applied(applied(asked.network, asked.parts(), Flip(0, (1,), 1 << 9)), asked.parts(), Flip(0, (1,), 1 << 9))
+        assert np.array_equal(again.ops[0].bias, asked.network.ops[0].bias)
+
+
+def test_by_default_one_bit_of_one_parameter():
+    asked, _ = wide()
+    default = Question(asked.network, asked.box, 0, ("weight",), None)
+    assert (default.bits, default.parameters) == (1, 1)
+
+
+def test_the_digest_is_of_all_that_is_asked():
+    asked, _ = wide()
+    (op,) = asked.network.ops
+    lo, hi = asked.box.lo, asked.box.hi
+    others = [
+        replace(asked, box=Box.of(lo + np.array([1, 0]), hi)),
+        replace(asked, box=Box.of(lo, hi + np.array([0, 1]))),
+        replace(asked, label=1),
+        replace(asked, bits=2),
+        replace(asked, parameters=1),
+        replace(asked, kinds=("bias",)),
+        replace(asked, layers=("layer",)),
+        replace(asked, network=replace(asked.network, provenance=replace(asked.network.provenance, semantics="another"))),
+        replace(asked, network=replace(asked.network, provenance=replace(asked.network.provenance, sha256="1" * 64))),
+        replace(asked, network=replace(asked.network, ops=(replace(op, weight=op.weight + 1),))),
+        replace(asked, network=replace(asked.network, ops=(replace(op, bias=op.bias + 1),))),
+    ]
+    digests = [asked.sha256, *(other.sha256 for other in others)]
+    assert len(set(digests)) == len(digests)
+    assert asked.sha256 == replace(asked).sha256
+
+
+def test_a_flip_that_is_made_leaves_the_other_slots():
+    asked, _ = wide()
+    parts = asked.parts()
+    both = slots_of(asked, parts, units(parts), ranges_of(asked.network, asked.box))
+    single = both[0].at(slice(0, 1))
+    network, left = kernel.applying(asked.network, [single, both[1], both[0]], 0, parts)
+    flip = single.flip(0, parts)
+    assert network.ops[0].weight[flip.place] == parts[0].flipped(flip.mask)[flip.place]
+    assert [len(slot) for slot in left] == [len(both[1]), len(both[0]) - 8]
+    assert {f.place for f in (left[1].flip(k, parts) for k in range(len(left[1]))) if f is not None} == {(0, 0), (0, 1)} - {flip.place}
+    nothing = both[0].at(both[0].part == NONE)
+    network, left = kernel.applying(asked.network, [both[1], nothing], 1, parts)
+    assert network is asked.network
+    assert [len(slot) for slot in left] == [len(both[1])]
+
+
+def test_a_parameter_is_another_one_in_another_layer():
+    """What is hit already is left out of slots of the same unit and kind, and of no other."""
+    rng = np.random.default_rng(0)
+    for kinds in (("dense", "dense"), ("conv", "dense")):
+        asked, _ = question(rng, kinds, layers=9, most=10**9)
+        asked = replace(asked, kinds=("weight", "bias"))
+        parts = asked.parts()
+        for slot in slots_of(asked, parts, units(parts), ranges_of(asked.network, asked.box)):
+            mine = [slot.flip(k, parts) for k in range(len(slot))]
+            for number, part in enumerate(parts):
+                for place in list(np.ndindex(*part.values.shape))[:12]:
+                    left = slot.without(Flip(number, place, 1), parts)
+                    assert [left.flip(k, parts) for k in range(len(left))] == [
+                        f for f in mine if f is None or (f.part, f.place) != (number, place)
+                    ]
+
+
+class TestSteps:
+    """What is no step where it stands."""
+
+    @pytest.mark.parametrize(
+        "step", [["split", -1, 1], ["split", 1, 1], ["split", 0, 0], ["split", 0, -1], ["apply", 0], ["apply", 1], ["none"]]
+    )
+    def test_at_the_root(self, proved, step):
+        asked, _, found = proved
+        rejected(asked, (step, *found.steps[1:]), found.certificates, "^step 0: .* is no step here")
+
+    def test_beyond_the_last(self, proved):
+        asked, _, found = proved
+        flips = slots_of(asked, asked.parts(), units(asked.parts())[:1], ranges_of(asked.network, asked.box))
+        for step in (["split", 0, len(flips[0])], ["leaf", len(found.certificates)]):
+            rejected(asked, (step, *found.steps[1:]), found.certificates, "^step 0: .* is no step here")
+        k = next(k for k, step in enumerate(found.steps) if step[0] == "apply")
+        for step in (["apply", -1], ["apply", 1], ["split", 0, 1]):
+            rejected(asked, (*found.steps[:k], step, *found.steps[k + 1 :]), found.certificates, f"^step {k}: .* is no step here")
