@@ -50,7 +50,10 @@ def _weight(file: Path, grid: int) -> Int64Array:
     real = arrays.read(str(file))
     if real.dtype.kind != "f" or real.ndim < 2 or not real.size or not np.isfinite(real).all():
         raise InputError(f"{file}: finite weights of floats are expected, shaped (neurons, inputs …)")
-    scaled = np.rint(np.ldexp(real.reshape(len(real), -1).astype(np.float64), grid))
-    if not float(np.abs(scaled).sum(axis=1).max()) < _LARGEST:
+    # What is too large for float64 becomes infinite, and is refused with what is too large for sums of 64 bits.
+    with np.errstate(over="ignore"):
+        scaled = np.rint(np.ldexp(real.reshape(len(real), -1).astype(np.float64), grid))
+        largest = float(np.abs(scaled).sum(axis=1).max())
+    if not largest < _LARGEST:
         raise InputError(f"{file}: sums of its weights leave 64 bits on a grid of 2^-{grid}; give a coarser --grid")
     return scaled.astype(np.int64)
