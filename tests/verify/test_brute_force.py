@@ -1,5 +1,6 @@
 """On networks small enough to enumerate, every engine's verdict is the enumeration's."""
 
+import numpy as np
 import pytest
 import random_networks
 import z3
@@ -36,6 +37,28 @@ def test_bounds_attack_and_encoding_agree_with_enumeration(block):
 def test_the_whole_pipeline_decides(engine, seed):
     query, violated = random_networks.question(seed)
     assert _decided(query, engine) is (Verdict.FALSIFIED if violated else Verdict.VERIFIED)
+    if engine == "auto":
+        searched = _decided(query, engine, frozenset(pipeline.STAGES) - {"one by one"})
+        assert searched is (Verdict.FALSIFIED if violated else Verdict.VERIFIED)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_a_small_box_is_decided_one_by_one(block):
+    """100 networks: where the inputs are few, that stage alone decides, and the kernel accepts its tree."""
+    decided = 0
+    for seed in range(40_000 + block * 10, 40_000 + block * 10 + 10):
+        query, violated = random_networks.question(seed)
+        few = np.prod(query.box.hi - query.box.lo + 1) * len(query.property.violation) <= 1024
+        result = pipeline.decide(query, pipeline.Options(stages=frozenset({"one by one"}), runtimes=False))
+        if not few:
+            assert result.verdict is Verdict.UNKNOWN
+            continue
+        decided += 1
+        assert (result.verdict, result.stage) == (Verdict.FALSIFIED if violated else Verdict.VERIFIED, "one by one"), seed
+        if not violated:
+            assert result.checked.complete
+            assert result.checked.splits == len(query.property.violation) * (np.prod(query.box.hi - query.box.lo + 1) - 1)
+    assert decided
 
 
 def test_the_solver_gives_an_input_of_the_box_that_violates():
