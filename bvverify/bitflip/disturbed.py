@@ -78,8 +78,7 @@ def disturbed(network: Network, box: Box, hits: Sequence[Hit]) -> Disturbed:
     if total > _MOST_INPUTS:
         raise ValueError(f"{total} inputs would be needed")
     first = Tensor(tensor.name, (total,), tensor.qtype)
-    building = _Building(network, made, [], [first])
-    place = [_FLAT if tensor.shape == (tensor.size,) else building.shaped()]
+    building, place = _Building(network, made, [], [first]), [_FLAT]
     for index, op in enumerate(network.ops):
         place.append(building.add(index, op, place))
     flat = Box.of(*(np.concatenate([side.reshape(-1), more]) for side, more in ((box.lo, made.lo), (box.hi, made.hi))))
@@ -133,22 +132,18 @@ class _Building:
         self.tensors.append(tensor)
         return len(self.ops)
 
-    def shaped(self) -> int:
-        """The inputs that the network had, in their shape: an identity picks them."""
-        tensor = self.network.input.tensor
-        picked = self._pick("the inputs", list(range(tensor.size)))
-        return picked if len(tensor.shape) == 1 else self._append(Reshape("the inputs, shaped", picked, tensor.shape), tensor)
+    def shaped(self, tensor: Tensor) -> int:
+        """The inputs that the network had, in the shape of ``tensor``: an identity picks them."""
+        flat = self._pick("the inputs", list(range(tensor.size)))
+        return flat if tensor.shape == (tensor.size,) else self._append(Reshape("the inputs, shaped", flat, tensor.shape), tensor)
 
     def _pick(self, name: str, elements: list[int | None]) -> int:
-        """A tensor of some inputs, and of zeros (the digit) for None."""
+        """A tensor of some inputs, and of anything for None, which no weight reads."""
         first = self.tensors[0]
         weight = np.zeros((len(elements), first.size), np.int64)
+        rows = [row for row, element in enumerate(elements) if element is not None]
+        weight[rows, [element for element in elements if element is not None]] = 1
         bias = np.zeros(len(elements), np.int64)
-        for row, element in enumerate(elements):
-            if element is None:
-                bias[row] = first.qtype.lo
-            else:
-                weight[row, element] = 1
         identity = Staircase(ShiftHalfUp(0), first.qtype.lo, first.qtype.hi)
         return self._append(Dense.of(name, 0, weight, bias, identity, accumulator_bits=None), Tensor(name, (len(elements),), first.qtype))
 
@@ -156,21 +151,17 @@ class _Building:
         """An operation of the network; the place of its result."""
         reads, hits = [place[t] for t in inputs(op)], self.digits.at(index)
         tensor = self.network.tensors[index + 1]
-        if isinstance(op, Reshape) and op.shape == (self.network.input.tensor.size,) and op.x == 0:
+        if reads == [_FLAT] and isinstance(op, Reshape) and op.shape == (self.network.input.tensor.size,):
             return _FLAT
         if reads == [_FLAT] and isinstance(op, Dense):
             return self._append(self._dense(op, 0, hits, self.digits.first), tensor)
-        whole = tuple(self._whole() if t == _FLAT else t for t in reads)
+        whole = tuple(self.shaped(self.network.tensors[t]) if new == _FLAT else new for t, new in zip(inputs(op), reads, strict=True))
         if not hits:
             return self._append(moved(op, whole), tensor)
         assert isinstance(op, Dense | Conv2d)
         return self._append(
             self._dense_behind(op, whole[0], hits) if isinstance(op, Dense) else self._conv_behind(op, whole[0], hits), tensor
         )
-
-    def _whole(self) -> int:
-        size = self.network.input.tensor.size
-        return self._pick("the inputs", list(range(size)))
 
     def _dense(self, op: Dense, x: int, hits: Sequence[int], at: Sequence[int]) -> Dense:
         """A dense operation on tensor ``x``: what it read, then digits; the first of hit k's digits is element ``at[k]``."""

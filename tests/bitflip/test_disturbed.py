@@ -14,7 +14,7 @@ from bvverify.bitflip.flips import NONE, hull, units
 from bvverify.bitflip.node import Unclear, query_of, ranges_of, slots_of
 from bvverify.bitflip.stored import masks
 from bvverify.model.network import Input, Network, Output, Provenance
-from bvverify.model.ops import Clamp, Conv2d, Dense, inputs
+from bvverify.model.ops import Clamp, Conv2d, Dense, Reshape, inputs
 from bvverify.model.query import Box
 from bvverify.model.requant import Qnnpack, ShiftHalfUp, reach
 from bvverify.model.staircase import Staircase
@@ -237,6 +237,31 @@ def test_a_flat_input_is_read_where_it_lies(ops, picks):
                 inner.append(left // size - 4)
                 left = left % size
         assert np.array_equal(interpreter.run(made.network, np.concatenate([x, *inner])[None])[0], run_with(network, x, added))
+
+
+def test_a_reshaped_input_is_read_where_it_lies():
+    """The reshape in front of a dense layer goes, and nothing picks the inputs; a second reshape, of something else, stays."""
+    for seed in range(5):
+        network = random_networks.network(np.random.default_rng(seed), ("dense", "dense"))
+        first = next(i for i, op in enumerate(network.ops) if isinstance(op, Dense))
+        box = Box.of(*[np.full(network.input.tensor.shape, network.input.tensor.qtype.lo)] * 2)
+        made = disturbed(network, box, [Hit(first, 0, np.array([0]), np.array([1]))])
+        assert [type(op) for op in made.network.ops] == [type(op) for op in network.ops[1:]]
+
+
+def test_a_reshaped_input_may_be_read_by_something_else():
+    qtype = QType(3, signed=True)
+    tensors = [Tensor(name, shape, qtype) for name, shape in (("x", (2, 1)), ("flat", (2,)), ("c", (2,)))] + [
+    tensors.append(Tensor("b", (2,), QType(8, signed=True)))
+        Tensor("b", (2,), QType(8, True))
+    ]
+    ops = Reshape("flat", 0, (2,)), Clamp("c", 1, -2, 2), layer("b", 2, [[1, -1], [2, 5]])
+    network = Network(Input(tensors[0], (1, 2, 1)), ops, tuple(tensors), Output(3, (1, 2)), Provenance("made", "made", "made", "0" * 64))
+    x, hit = np.array([[-3], [1]]), Hit(2, 1, np.array([-4]), np.array([3]))
+    made = disturbed(network, Box.of(x, x), [hit])
+    for e in range(-4, 4):
+        y = interpreter.run(made.network, np.array([[-3, 1, e]]))[0]
+        assert np.array_equal(y, run_with(network, x, {(2, 1): np.array([e])}))
 
 
 def test_too_many_inputs_are_refused(monkeypatch):
