@@ -251,10 +251,8 @@ def test_a_reshaped_input_is_read_where_it_lies():
 
 def test_a_reshaped_input_may_be_read_by_something_else():
     qtype = QType(3, signed=True)
-    tensors = [Tensor(name, shape, qtype) for name, shape in (("x", (2, 1)), ("flat", (2,)), ("c", (2,)))] + [
+    tensors = [Tensor(name, shape, qtype) for name, shape in (("x", (2, 1)), ("flat", (2,)), ("c", (2,)))]
     tensors.append(Tensor("b", (2,), QType(8, signed=True)))
-        Tensor("b", (2,), QType(8, True))
-    ]
     ops = Reshape("flat", 0, (2,)), Clamp("c", 1, -2, 2), layer("b", 2, [[1, -1], [2, 5]])
     network = Network(Input(tensors[0], (1, 2, 1)), ops, tuple(tensors), Output(3, (1, 2)), Provenance("made", "made", "made", "0" * 64))
     x, hit = np.array([[-3], [1]]), Hit(2, 1, np.array([-4]), np.array([3]))
