@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 
 import corruption
 import numpy as np
@@ -24,9 +25,12 @@ from bvverify.bitflip.ask import Question
 from bvverify.bitflip.search import search as flips_search
 from bvverify.certify import kernel
 from bvverify.certify.ranges import propagate
+from bvverify.compare.asked import differing_outputs
+from bvverify.compare.joint import join
 from bvverify.errors import InputError
 from bvverify.load import certificate_file
 from bvverify.model.certificate import Certificate, Multipliers, Statement
+from bvverify.model.ops import Conv2d, Dense
 from bvverify.model.query import Box, Linear, Property, Query
 from bvverify.model.result import CheckReport
 from bvverify.run import interpreter
@@ -89,13 +93,33 @@ def _multipliers(rng: np.random.Generator, m: Multipliers) -> Multipliers:
     return Multipliers(m.rows, m.values | {op: _array(rng, m.values[op])}, m.exponents)
 
 
-def fuzz(rng: np.random.Generator, wanted: int) -> None:
+def comparison(seed: int) -> tuple[Query, bool]:
+    """As ``random_networks.question``, whether a network and itself with other biases have the same outputs; side by side."""
+    rng = np.random.default_rng(seed)
+    while True:
+        a = random_networks.network(rng)
+        box = random_networks.box(rng, a, 1 << 8)
+        layers = [isinstance(op, Dense | Conv2d) for op in a.ops]
+        ops = tuple(
+            dataclasses.replace(op, bias=op.bias + rng.integers(-1, 2, op.bias.shape)) if layer else op
+            for op, layer in zip(a.ops, layers, strict=True)
+        )
+        both = join(a, dataclasses.replace(a, ops=ops, provenance=dataclasses.replace(a.provenance, semantics="another")), box)
+        if both.network is None:
+            continue
+        query = Query(both.network, box, differing_outputs(both))
+        x = random_networks.points(box)
+        y = interpreter.run(query.network, x).reshape(len(x), -1)
+        return query, bool(query.property.violated(x.reshape(len(x), -1), y).any())
+
+
+def fuzz(rng: np.random.Generator, wanted: int, draw: Callable[[int], tuple[Query, bool]], what: str) -> None:
     """Certificates of what holds, restated as something that is false, with random corruptions; and bytes of files changed."""
     outcomes: collections.Counter[str] = collections.Counter()
     seed, tried, begun = 0, 0, time.time()
     while tried < wanted:
         seed += 1
-        query, violated = random_networks.question(seed)
+        query, violated = draw(seed)
         if violated:
             continue
         result = pipeline.decide(query, pipeline.Options(stages=frozenset({"interval", "linear", "root", "search"}), runtimes=False))
@@ -123,7 +147,7 @@ def fuzz(rng: np.random.Generator, wanted: int) -> None:
             except kernel.Rejected:
                 outcomes["true statement, corrupted: rejected"] += 1
         outcomes[_bytes(rng, raw, query)] += 1
-    print(f"{tried} corruptions of each kind in {time.time() - begun:.0f} s: {dict(outcomes)}", flush=True)
+    print(f"{what}: {tried} corruptions of each kind in {time.time() - begun:.0f} s: {dict(outcomes)}", flush=True)
 
 
 def forged_flips(rng: np.random.Generator, wanted: int) -> None:
@@ -281,7 +305,8 @@ def main() -> None:
     torch.set_num_threads(1)
     files(args.seed, args.files)
     points(np.random.default_rng(args.seed), args.triples)
-    fuzz(np.random.default_rng(args.seed), args.corruptions)
+    fuzz(np.random.default_rng(args.seed), args.corruptions, random_networks.question, "properties")
+    fuzz(np.random.default_rng(args.seed), args.corruptions // 2, comparison, "comparisons")
     forged_flips(np.random.default_rng(args.seed), args.corruptions // 4)
 
 
