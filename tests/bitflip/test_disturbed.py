@@ -103,7 +103,7 @@ def test_the_network_of_digits_adds_what_they_say(kinds, seed):
 @pytest.mark.parametrize("kind", ["weight", "bias"])
 def test_no_flip_adds_more_than_its_unit_is_said_to(kinds, kind):
     rng = np.random.default_rng(len(str(kinds)))
-    for _ in range(4):
+    for _ in range(2):
         asked, _ = question(rng, kinds, bits=2, layers=9)
         asked = replace(asked, kinds=(kind,))
         parts, network, xs = asked.parts(), asked.network, inputs_of(asked.box)
@@ -141,7 +141,7 @@ def test_a_node_s_query_holds_every_choice(kinds, parameters, kind, monkeypatch)
     """Every input and choice of flips is an input of the node's query that has the same outputs."""
     rng, seen, tried = np.random.default_rng(parameters), [], 0
     monkeypatch.setattr(node, "disturbed", lambda network, box, hits: seen.append(tuple(hits)) or disturbed(network, box, hits))
-    for _ in range(30):
+    for _ in range(12):
         asked, _ = question(rng, kinds, parameters=parameters, layers=9, most=10**15)
         asked = replace(asked, kinds=(kind,))
         parts, xs, size = asked.parts(), inputs_of(asked.box), asked.box.lo.size
@@ -190,7 +190,7 @@ def test_a_node_s_query_holds_every_choice(kinds, parameters, kind, monkeypatch)
             assert len(inner) == query.box.lo.size == size + sum(map(len, digits_of))
             assert query.box.contains(inner)
             assert np.array_equal(interpreter.run(query.network, inner[None])[0].ravel(), tensors[hit.output.tensor][0].ravel())
-    assert tried > 10
+    assert tried > 2
 
 
 def test_without_a_slot_the_query_is_about_the_network_itself():
@@ -282,7 +282,7 @@ def test_what_is_cut_off_changes_nothing(bits, levels):
     rng, unclear, cut = np.random.default_rng(0), 0, 0
     op = Dense.of("a", 0, np.array([[1], [1]]), np.zeros(2), Staircase(ShiftHalfUp(2), *levels), accumulator_bits=bits)
     every = np.arange(-80, 81)
-    for _ in range(300):
+    for _ in range(120):
         a, b = np.sort(rng.integers(-20, 20, 2))[:, None]
         lo, hi = np.sort(rng.integers(-40, 40, 2))[:, None]
         wraps = bits is not None and (min(a, a + lo) < -32 or max(b, b + hi) > 31)
@@ -299,8 +299,8 @@ def test_what_is_cut_off_changes_nothing(bits, levels):
             assert np.array_equal(op.staircase.apply(np.stack([acc + e] * 2, 1)), op.staircase.apply(np.stack([acc + inside] * 2, 1)))
         if levels == (2, 2):
             assert (first, last) == (0, 0)
-    assert cut > 20
-    assert (unclear > 20) == (bits is not None)
+    assert cut > 8
+    assert (unclear > 8) == (bits is not None)
 
 
 def test_accumulators_beyond_the_model_are_unclear():
