@@ -139,7 +139,7 @@ def test_no_flip_adds_more_than_its_unit_is_said_to(kinds, kind):
 @pytest.mark.parametrize("kind", ["weight", "bias"])
 def test_a_node_s_query_holds_every_choice(kinds, parameters, kind, monkeypatch):
     """Every input and choice of flips is an input of the node's query that has the same outputs."""
-    rng, seen, tried = np.random.default_rng(parameters), [], 0
+    rng, seen, tried, images = np.random.default_rng(parameters), [], 0, 0
     monkeypatch.setattr(node, "disturbed", lambda network, box, hits: seen.append(tuple(hits)) or disturbed(network, box, hits))
     for _ in range(60):
         if tried > 30:
@@ -163,6 +163,7 @@ def test_a_node_s_query_holds_every_choice(kinds, parameters, kind, monkeypatch)
         except Unclear:
             continue
         hits = seen[-1]
+        images += any(isinstance(asked.network.ops[h.op], Conv2d) and h.lo.size > 1 for h in hits)
         assert query.property.label == asked.label
         for _ in range(6):
             made = [slot.flip(int(rng.integers(len(slot))), parts) for slot in slots]
@@ -193,6 +194,8 @@ def test_a_node_s_query_holds_every_choice(kinds, parameters, kind, monkeypatch)
             assert query.box.contains(inner)
             assert np.array_equal(interpreter.run(query.network, inner[None])[0].ravel(), tensors[hit.output.tensor][0].ravel())
     assert tried > 4
+    if "conv" in (kinds or ()):
+        assert images > 0
 
 
 def test_without_a_slot_the_query_is_about_the_network_itself():
