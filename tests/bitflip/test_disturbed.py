@@ -288,22 +288,26 @@ def test_what_is_cut_off_changes_nothing(bits, levels):
     op = Dense.of("a", 0, np.array([[1], [1]]), np.zeros(2), Staircase(ShiftHalfUp(2), *levels), accumulator_bits=bits)
     every = np.arange(-80, 81)
     for _ in range(120):
-        a, b = np.sort(rng.integers(-20, 20, 2))[:, None]
+        a, b = np.sort(rng.integers(-40, 40, 2) // rng.integers(1, 4))[:, None]
         lo, hi = np.sort(rng.integers(-40, 40, 2))[:, None]
-        wraps = bits is not None and (min(a, a + lo) < -32 or max(b, b + hi) > 31)
+        wraps = bits is not None and bool((np.minimum(a, a + lo) < -32).any() or (np.maximum(b, b + hi) > 31).any())
+        # Beside it, or before it, a position that nothing happens to.
+        way, at = (1, 0) if rng.integers(2) else (-1, 1)
+        a, b, lo, hi = (np.append(side, 0)[::way] for side in (a, b, lo, hi))
         if wraps:
             unclear += 1
             with pytest.raises(Unclear, match="could wrap"):
                 node._cut(op, 1, a, b, lo, hi)
             continue
         first, last = node._cut(op, 1, a, b, lo, hi)
-        cut += (first > lo) or (last < hi)
-        acc = every[(every >= a) & (every <= b)]
-        for e in range(int(lo[0]), int(hi[0]) + 1):
-            inside = int(np.clip(e, first[0], last[0]))
+        cut += bool((first > lo).any() or (last < hi).any())
+        acc = every[(every >= a[at]) & (every <= b[at])]
+        for e in range(int(lo[at]), int(hi[at]) + 1):
+            inside = int(np.clip(e, first[at], last[at]))
             assert np.array_equal(op.staircase.apply(np.stack([acc + e] * 2, 1)), op.staircase.apply(np.stack([acc + inside] * 2, 1)))
         if levels == (2, 2):
-            assert (first, last) == (0, 0)
+            assert not first.any()
+            assert not last.any()
     assert cut > 8
     assert (unclear > 8) == (bits is not None)
 
@@ -317,12 +321,13 @@ def test_accumulators_beyond_the_model_are_unclear():
             (0, 0, -limit, limit, True), (-1, 0, -limit, 0, False), (0, 1, 0, limit, False), (-5, 5, 5 - limit, limit - 5, True),
             (-5, 5, 4 - limit, 0, False), (-5, 5, 0, limit - 4, False),
         ]:  # fmt: skip
-            ends = [np.array([v]) for v in (a, b, lo, hi)]
-            if clear:
-                node._cut(op, channel, *ends)
-            else:
-                with pytest.raises(Unclear, match="beyond which nothing is modelled"):
+            for way in (1, -1):
+                ends = [np.array([v, 0])[::way] for v in (a, b, lo, hi)]
+                if clear:
                     node._cut(op, channel, *ends)
+                else:
+                    with pytest.raises(Unclear, match="beyond which nothing is modelled"):
+                        node._cut(op, channel, *ends)
     exact = Dense.of("a", 0, np.array([[1]]), np.zeros(1), Staircase(ShiftHalfUp(2), -3, 4), accumulator_bits=None)
     far = (1 << 48) - 1
     node._cut(exact, 0, *(np.array([v]) for v in (0, 0, -far, far)))
