@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from bvverify.compare.approximate import approximate, meaning_of_input
+from bvverify.compare.approximate import _up, approximate, meaning_of_input
 from bvverify.errors import UnsupportedError
 from bvverify.load.onnx_float import output_shape
 from bvverify.model.network import Input, Network, Output, Provenance
@@ -184,6 +184,7 @@ NETWORKS = {
     "groups of two": lambda r: reals(
         (4, 2, 2), convolution(r, 6, 2, BARE, 2), Relu("r"), Shaped("f", (6,)), affine(r, 2, 6)
     ),
+    "groups of three": lambda r: reals((3, 2, 2), convolution(r, 6, 1, BARE, 3), Relu("r"), Shaped("f", (6,)), affine(r, 2, 6)),
     "maximum first": lambda r: reals((2, 3, 2), Largest("m", Window((2, 1))), Shaped("f", (8,)), affine(r, 3, 8)),
     "maximum between": lambda r: reals(
         (1, 3, 3), convolution(r, 2, 1, BARE, 1), Relu("r"), Largest("m", Window((2, 1))), Shaped("f", (4,)), affine(r, 3, 4)
@@ -345,3 +346,32 @@ def test_the_quantiser_says_what_integers_stand_for_before_the_tensor_does():
     cells = replace(a, input=replace(a.input, quantiser=Cells((0.5,))))
     with pytest.raises(UnsupportedError, match="stand for no real numbers"):
         meaning_of_input(cells)
+
+
+@pytest.mark.parametrize("bias", [[1e30, 0.5], [0.5, 1e30], [-1e30, 0.5], [0.5, -1e30]])
+def test_biases_beyond_what_sums_may_reach_are_refused(bias):
+    a = integers((2,), 2)
+    last = Affine("y", np.ones((2, 2), np.float32), np.array(bias, np.float32))
+    with pytest.raises(UnsupportedError, match="node y: its biases are too large"):
+        approximate(a, reals((2,), last), Box.of(np.zeros(2, int), np.ones(2, int)))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("rest", [-1, 0, 1])
+def test_padding_counts_to_the_step(sign, side, rest):
+    """A window that may be all padding: the sum's range ends at the bias, which lies at, below or above a step of the shift."""
+    a = integers((1, 1, 1), 2, QType(8, True), 1.0, 0)
+    window, weight = Window((1, 1), (1, 1), (1, 0, 0, 0)), np.full((1, 1, 1, 1), sign, np.float32)
+    bias = np.array([(side * (1 << 23) + rest) * 2.0**-21], np.float64)
+    assert float(np.float32(bias[0])) == bias[0]
+    conv = Convolution("c", weight, bias.astype(np.float32), window, 1)
+    last = Affine("y", np.array([[1.0, 1.0], [0.3, -0.7]], np.float32), np.zeros(2, np.float32))
+    check(a, reals((1, 1, 1), conv, Shaped("f", (2,)), last), Box.of(np.ones((1, 1, 1), int), np.ones((1, 1, 1), int)))
+
+
+def test_rounding_up():
+    values = np.array([-5, -4, 0, 3, 4, 5], object)
+    assert _up(values, 2).tolist() == [-1, -1, 0, 1, 1, 2]
+    assert _up(values, 0).tolist() == values.tolist()
+    assert _up(values, -1).tolist() == [-10, -8, 0, 6, 8, 10]
