@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import contextvars
 import errno
 import inspect
 import json
@@ -122,7 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     with Termination() as termination:
-        code = _answered(arguments)
+        # What an option permits for one command (--allow-pickle) ends with it, for a caller in the same process as well.
+        code = contextvars.copy_context().run(_answered, arguments)
     if code != INTERRUPTED:
         return code
     complain("interrupted")

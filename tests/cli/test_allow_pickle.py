@@ -63,3 +63,10 @@ def test_both_accumulators_of_fbgemm(cli, tmp_path):
         assert (robust.code, robust.first) == (10, "falsified")
         assert ("agrees" if mine else "not asked: this CPU has") in robust.out.partition("replayed")[2]
         assert ("may differ: --accumulator" in robust.out) == (accumulator == "exact")
+
+
+def test_the_permission_ends_with_the_command(cli, mlp, images):
+    from bvverify.load.load import PICKLE_ALLOWED
+
+    assert cli("robust", mlp, "--input", f"{images}::0", "--radius", "0", "--allow-pickle").code in (0, 10)
+    assert PICKLE_ALLOWED.get() is False

@@ -185,6 +185,10 @@ NETWORKS = {
         (4, 2, 2), convolution(r, 6, 2, BARE, 2), Relu("r"), Shaped("f", (6,)), affine(r, 2, 6)
     ),
     "groups of three": lambda r: reals((3, 2, 2), convolution(r, 6, 1, BARE, 3), Relu("r"), Shaped("f", (6,)), affine(r, 2, 6)),
+    "two layers shaped to an image": lambda r: reals(
+        (3,), affine(r, 4, 3), Relu("r"), affine(r, 8, 4), Shaped("g", (2, 4, 1)), convolution(r, 3, 2, Window((2, 1)), 1),
+        Shaped("f", (9,)), affine(r, 2, 9),
+    ),
     "maximum first": lambda r: reals((2, 3, 2), Largest("m", Window((2, 1))), Shaped("f", (8,)), affine(r, 3, 8)),
     "maximum between": lambda r: reals(
         (1, 3, 3), convolution(r, 2, 1, BARE, 1), Relu("r"), Largest("m", Window((2, 1))), Shaped("f", (4,)), affine(r, 3, 4)
