@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import contextvars
 import errno
 import inspect
 import json
