@@ -20,7 +20,7 @@ from bvverify.compare.joint import Joint
 from bvverify.errors import UnsupportedError
 from bvverify.model.network import Network
 from bvverify.model.query import Linear, Property
-from bvverify.model.types import Int64Array, Quantisation, frozen_array
+from bvverify.model.types import Int64Array, Quantisation
 
 _MOST_CLASSES = 64
 _COEFFICIENT = 1 << 22
@@ -74,10 +74,10 @@ def differing_outputs(joint: Joint, delta: Fraction = EXACTLY) -> Property:
     for i in range(n):
         if over is not None:
             p, q, bound = over
-            rows.append((_row(2 * n, {i: -p, n + i: q}, -bound),))
+            rows.append((Linear.of(2 * n, {i: -p, n + i: q}, -bound),))
         if under is not None:
             p, q, bound = under
-            rows.append((_row(2 * n, {n + i: -p, i: q}, -bound),))
+            rows.append((Linear.of(2 * n, {n + i: -p, i: q}, -bound),))
     ours, theirs = names(a, b)
     more = f" by more than {delta}" if delta else ""
     return Property(tuple(rows), f"no output differs{more} between {ours} and {theirs}")
@@ -131,20 +131,6 @@ def differing_classes(joint: Joint) -> Property:
     n = a.output_tensor.size
     if n > _MOST_CLASSES:
         raise UnsupportedError(f"{a.provenance.path}: output {a.output_tensor.name}: has {n} classes; --class takes up to {_MOST_CLASSES}")
-    # Class i wins over k where y_k - y_i <= 0, or -1 if k comes first.
-    wins = [[({k: 1, i: -1}, 0 if i < k else -1) for k in range(n) if k != i] for i in range(n)]
-    rows = []
-    for i in range(n):
-        for j in range(n):
-            if i != j:
-                of_a = [_row(2 * n, c, bound) for c, bound in wins[i]]
-                of_b = [_row(2 * n, {k + n: v for k, v in c.items()}, bound) for c, bound in wins[j]]
-                rows.append((*of_a, *of_b))
+    of_a, of_b = ([tuple(Linear.beats(2 * n, o + i, o + k) for k in range(n) if k != i) for i in range(n)] for o in (0, n))
+    rows = [(*of_a[i], *of_b[j]) for i in range(n) for j in range(n) if i != j]
     return Property(tuple(rows), f"the class is the same under {names(a, b)[0]} and {names(a, b)[1]}")
-
-
-def _row(size: int, coefficients: dict[int, int], bound: int) -> Linear:
-    row = np.zeros(size, np.int64)
-    for index, value in coefficients.items():
-        row[index] = value
-    return Linear(frozen_array(row, np.int64), bound)

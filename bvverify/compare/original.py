@@ -16,8 +16,6 @@ import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-import numpy as np
-
 from bvverify import pipeline
 from bvverify.compare.answer import Answer
 from bvverify.compare.approximate import Approximation, approximate, meaning_of_input
@@ -29,7 +27,7 @@ from bvverify.model.ops import Op, inputs, moved
 from bvverify.model.query import Box, Linear, Property, Query
 from bvverify.model.real import RealNetwork
 from bvverify.model.result import CheckReport, StageReport, Verdict, Witness
-from bvverify.model.types import Int64Array, Quantisation, Tensor, frozen_array
+from bvverify.model.types import Int64Array, Quantisation, Tensor
 from bvverify.run import interpreter, real, replay
 
 _GRAIN = 1 << 8
@@ -144,9 +142,7 @@ def question(a: Network, close: Approximation, delta: Fraction | None, *, sure: 
         for sign in (1, -1):
             # sign * (scale * (y - zero) - GRAIN * z) > grain * delta, of which the error is taken, or to which it is added.
             beyond = grain * delta + sign * scale * meaning.zero_point + (error if sure else -error)
-            row = np.zeros(2 * n, np.int64)
-            row[i], row[n + i] = -sign * p, sign * _GRAIN
-            rows.append((Linear(frozen_array(row, np.int64), -(math.floor(beyond) + 1)),))
+            rows.append((Linear.of(2 * n, {i: -sign * p, n + i: sign * _GRAIN}, -(math.floor(beyond) + 1)),))
     if max(p, *(abs(row.bound) for (row,) in rows)) >= 1 << 31:
         raise UnsupportedError(f"{a.provenance.path}: outputs of the scale {meaning.scale:g} against steps of {float(close.unit):g}")
     return Property(tuple(rows), f"no output is more than {delta} from that of {path} over the reals")
@@ -154,23 +150,11 @@ def question(a: Network, close: Approximation, delta: Fraction | None, *, sure: 
 
 def _classes(n: int, close: Approximation, *, sure: bool) -> list[tuple[Linear, ...]]:
     """A's class is i and the original's j, for each i and j; of the original's outputs the error is allowed for."""
-    found = []
-    for i in range(n):
-        of_a = [_row(2 * n, {k: 1, i: -1}, 0 if i < k else -1) for k in range(n) if k != i]
-        for j in range(n):
-            if i == j:
-                continue
-            of_b = []
-            for k in range(n):
-                if k != j:
-                    slack = math.floor((close.error[j] + close.error[k]) / close.unit)
-                    of_b.append(_row(2 * n, {n + k: 1, n + j: -1}, -slack - 1 if sure else slack))
-            found.append((*of_a, *of_b))
-    return found
 
+    def may_beat(j: int, k: int) -> Linear:
+        slack = math.floor((close.error[j] + close.error[k]) / close.unit)
+        return Linear.of(2 * n, {n + k: 1, n + j: -1}, -slack - 1 if sure else slack)
 
-def _row(size: int, coefficients: dict[int, int], bound: int) -> Linear:
-    row = np.zeros(size, np.int64)
-    for index, value in coefficients.items():
-        row[index] = value
-    return Linear(frozen_array(row, np.int64), bound)
+    of_a = [tuple(Linear.beats(2 * n, i, k) for k in range(n) if k != i) for i in range(n)]
+    of_original = [tuple(may_beat(j, k) for k in range(n) if k != j) for j in range(n)]
+    return [(*of_a[i], *of_original[j]) for i in range(n) for j in range(n) if i != j]

@@ -8,7 +8,7 @@ conjunctions; *verified*, that none does.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +77,19 @@ class Linear:
     bound: int
     inputs: Int64Array | None = None
 
+    @staticmethod
+    def of(outputs: int, coefficients: Mapping[int, int], bound: int) -> Linear:
+        """A constraint over ``outputs`` outputs, of which those in ``coefficients`` take part."""
+        row = np.zeros(outputs, np.int64)
+        for index, value in coefficients.items():
+            row[index] = value
+        return Linear(frozen_array(row, np.int64), bound)
+
+    @staticmethod
+    def beats(outputs: int, winner: int, loser: int) -> Linear:
+        """Output ``winner`` is larger than output ``loser``, or equal and comes first."""
+        return Linear.of(outputs, {loser: 1, winner: -1}, 0 if winner < loser else -1)
+
     def value(self, x: Int64Array, y: Int64Array) -> Int64Array:
         """The left side, for inputs ``x`` (batch, inputs) and outputs ``y`` (batch, outputs), both flattened; int64 (batch,)."""
         value = y @ self.outputs
@@ -105,24 +118,14 @@ class Property:
 
         Class ``i`` wins over the label when its output is larger, or equal and ``i`` comes first.
         """
-        rows = []
-        for rival in range(outputs):
-            if rival != label:
-                row = np.zeros(outputs, np.int64)
-                row[label], row[rival] = 1, -1
-                rows.append((Linear(frozen_array(row, np.int64), 0 if rival < label else -1),))
+        rows = [(Linear.beats(outputs, rival, label),) for rival in range(outputs) if rival != label]
         return Property(tuple(rows), f"the class stays {label} (first index of the largest output)", label)
 
     @staticmethod
     def avoiding(target: int, outputs: int) -> Property:
         """The predicted class never becomes ``target``: one conjunction, in which ``target`` wins over every other class."""
-        rows = []
-        for other in range(outputs):
-            if other != target:
-                row = np.zeros(outputs, np.int64)
-                row[other], row[target] = 1, -1
-                rows.append(Linear(frozen_array(row, np.int64), 0 if target < other else -1))
-        return Property((tuple(rows),), f"the class never becomes {target} (first index of the largest output)")
+        rows = tuple(Linear.beats(outputs, target, other) for other in range(outputs) if other != target)
+        return Property((rows,), f"the class never becomes {target} (first index of the largest output)")
 
     def only(self, conjunctions: Sequence[int]) -> Property:
         """Some of its conjunctions."""
