@@ -72,7 +72,16 @@ def ask(
     if near is not None and near.radius is not None and isinstance(common.input.quantiser, Cells):
         raise UsageError("--radius: the two files quantise their inputs by steps of their own; give --epsilon R, a real number")
     boxes, given_input, where = boxes_of(common, property_file, near)
-    given = {
+    given = {**in_words(model, second, property_file, near, delta, by_class=by_class), "layer": layer}
+    nominal, batch = (None, None) if given_input is None else (given_input.x, given_input.batch)
+    return Asked(a, b, common, boxes, nominal, by_class, apart, layer, where, given, batch)
+
+
+def in_words(
+    model: Path, second: Path | None, property_file: Path | None, near: Near | None, delta: str | None, *, by_class: bool
+) -> dict[str, Any]:
+    """The arguments as they were given."""
+    return {
         "model": str(model),
         "against_model": None if second is None else str(second),
         "property": None if property_file is None else str(property_file),
@@ -82,10 +91,7 @@ def ask(
         "clip": None if near is None else near.clip,
         "class": by_class,
         "delta": delta,
-        "layer": layer,
     }
-    nominal, batch = (None, None) if given_input is None else (given_input.x, given_input.batch)
-    return Asked(a, b, common, boxes, nominal, by_class, apart, layer, where, given, batch)
 
 
 def near_input(source: str | None, radius: int | None, epsilon: str | None, clip: str | None) -> Near | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bvverify import pipeline
 from bvverify.cli import report
-from bvverify.cli.compare_question import boxes_of
+from bvverify.cli.compare_question import boxes_of, in_words
 from bvverify.cli.compare_report import EXIT_CODES
 from bvverify.cli.output import SCHEMA_VERSION, check_writable, emit, settle, write
 from bvverify.cli.progress import ProgressLine
@@ -56,17 +56,7 @@ def ask(
         raise UsageError("a property file gives the boxes: leave out --input, --radius, --epsilon and --clip")
     a = load(model, semantics)
     boxes, given_input, where = boxes_of(a, property_file, near)
-    given = {
-        "model": str(model),
-        "against_model": str(original),
-        "property": None if property_file is None else str(property_file),
-        "input": None if near is None else near.source,
-        "radius": None if near is None else near.radius,
-        "epsilon": None if near is None else near.epsilon,
-        "clip": None if near is None else near.clip,
-        "class": by_class,
-        "delta": delta,
-    }
+    given = in_words(model, original, property_file, near, delta, by_class=by_class)
     apart = None if delta is None else real_number(delta, "--delta")
     return Asked(a, load_real(original), boxes, None if given_input is None else given_input.x, apart, where, given)
 

@@ -133,7 +133,7 @@ def answer(asked: Asked, timeout: float, certificate: Path | None, witness: Path
     with ProgressLine() as progress:
         found = search(asked.question, timeout, lambda line: progress("spikes", line))
     seconds = time.monotonic() - begun
-    steps = [as_list(step) for step in found.tree]
+    steps = [step.listed() for step in found.tree]
     closed: dict[str, int] = {}
     if found.witness is not None and not replays(asked.question, found.witness):
         raise InternalError("internal error: the spike times that the search found do not replay; please report this")
@@ -189,17 +189,6 @@ def export(asked: Asked, file: Path, *, as_json: bool) -> int:
     described = {"schema_version": SCHEMA_VERSION, **asked.given, "semantics": asked.question.network.reading, "written": str(file)}
     emit(json.dumps(described) if as_json else f"{file}: satisfiable where the property is violated")
     return 0
-
-
-def as_list(step: Any) -> list[Any]:
-    """A step of the search as the proof says it."""
-    match step.kind:
-        case "group":
-            return ["group", step.group, list(step.first)]
-        case "input":
-            return ["input", step.first[0], step.at]
-        case closing:
-            return [closing]
 
 
 def _object(asked: Asked, found: Found, closed: dict[str, int], seconds: float, check_seconds: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,16 @@ class Step:
     group: int = 0
     first: tuple[int, ...] = ()
     at: int = 0
+
+    def listed(self) -> list[Any]:
+        """As the proof's file says it, for ``spikes.kernel``."""
+        match self.kind:
+            case "group":
+                return ["group", self.group, list(self.first)]
+            case "input":
+                return ["input", self.first[0], self.at]
+            case closing:
+                return [closing]
 
 
 @dataclass

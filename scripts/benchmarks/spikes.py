@@ -17,7 +17,6 @@ import numpy as np
 from sklearn.datasets import load_iris
 from tiny_spikes import scalar, violates
 
-from bvverify.cli.spikes_report import as_list
 from bvverify.load import arrays
 from bvverify.spikes import kernel
 from bvverify.spikes.ask import Question, replays
@@ -51,7 +50,7 @@ def digits(folder: Path, name: str, images: int, deltas: list[int], timeout: flo
                 raise SystemExit(f"image {i}: the witness does not replay")
             if found.verdict == "verified":
                 begun = time.monotonic()
-                kernel.check(asked, [as_list(step) for step in found.tree])
+                kernel.check(asked, [step.listed() for step in found.tree])
                 checks.append(time.monotonic() - begun)
         by = Counter({v: sum(n for (w, _), n in how.items() if w == v) for v in ("verified", "falsified")})
         print(
@@ -93,7 +92,7 @@ def iris(folder: Path, name: str, samples: int) -> None:
                     if found.verdict != ("falsified" if false else "verified"):
                         raise SystemExit(f"{name}: {found.verdict}, but enumeration says otherwise: {times}, delta {delta}")
                     if found.witness is None:
-                        kernel.check(asked, [as_list(step) for step in found.tree])
+                        kernel.check(asked, [step.listed() for step in found.tree])
                     verdicts[found.verdict] += 1
     print(f"{name}: {verdicts.total()} verdicts equal enumeration ({dict(verdicts)})", flush=True)
 

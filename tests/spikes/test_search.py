@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tiny_spikes as tiny
 
-from bvverify.cli.spikes_report import as_list
 from bvverify.spikes import bounds, kernel, search
 from bvverify.spikes.ask import replays
 from bvverify.spikes.attack import attack
@@ -57,7 +56,7 @@ def test_verdicts_equal_enumeration(total, each, runs, monkeypatch):
         if found.witness is not None:
             assert replays(asked, found.witness)
         else:
-            closed = kernel.check(asked, [as_list(step) for step in found.tree])
+            closed = kernel.check(asked, [step.listed() for step in found.tree])
             assert sum(closed.values()) == sum(step.kind in closed for step in found.tree)
     assert min(seen.values()) > 0 or total == 0
 
@@ -103,7 +102,7 @@ def _proof(monkeypatch):
     while True:
         asked = tiny.question(rng, total=4)
         found = search.search(asked, NEVER)
-        steps = [as_list(step) for step in found.tree]
+        steps = [step.listed() for step in found.tree]
         if found.verdict == "verified" and {"bound", "run", "group", "input"} <= {step[0] for step in steps}:
             return asked, steps
 
