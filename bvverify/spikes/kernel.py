@@ -142,11 +142,14 @@ def _run(question: Question, clean: list[int], part: Part) -> None:
     shared = {i for members, _ in groups for i in members}
     ways = [_moves(part, clean, members, budget) for members, budget in groups]
     free = [[{i: t} for t in range(lo[i], hi[i] + 1)] for i in range(len(lo)) if i not in shared and lo[i] < hi[i]]
+    still = list(lo)  # where the inputs are when nothing moves
+    for i in shared:
+        still[i] = clean[i]
     rows = []
     for number, chosen in enumerate(itertools.product(*ways, *free)):
         if number == MOST_RUNS:
             raise Rejected(f"a run of more than {MOST_RUNS} inputs")
-        times = list(lo)
+        times = list(still)
         for some in chosen:
             for i, t in some.items():
                 times[i] = t
@@ -156,12 +159,11 @@ def _run(question: Question, clean: list[int], part: Part) -> None:
 
 
 def _moves(part: Part, clean: list[int], members: list[int], budget: int) -> Iterator[dict[int, int]]:
-    """Every way to move a group's inputs."""
+    """Every way to move a group's inputs: those that move, with their times; each is found by way of the first one that does."""
     lo, hi, _ = part
-    if not members:
-        yield {}
-        return
-    i, others = members[0], members[1:]
-    for t in range(max(lo[i], clean[i] - budget), min(hi[i], clean[i] + budget) + 1):
-        for rest in _moves(part, clean, others, budget - abs(t - clean[i])):
-            yield {i: t, **rest}
+    yield {}
+    for place, i in enumerate(members if budget else []):
+        for t in range(max(lo[i], clean[i] - budget), min(hi[i], clean[i] + budget) + 1):
+            if t != clean[i]:
+                for rest in _moves(part, clean, members[place + 1 :], budget - abs(t - clean[i])):
+                    yield {i: t, **rest}

@@ -76,9 +76,11 @@ def search(question: Question, timeout: float, report: Callable[[str], None] = l
         report(f"{found.nodes} parts, {len(stack)} open")
         if count(question, node, runs) <= runs:
             inputs = points(question, node)
+            if not found.tree:
+                found.stage = "run"
             hit = np.flatnonzero(question.violated(near.outputs(inputs)))
             if len(hit):
-                found.witness, found.stage = inputs[hit[0]], "search"
+                found.witness = inputs[hit[0]]
                 return found
             found.tree.append(Step("run"))
             continue
