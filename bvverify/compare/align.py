@@ -21,6 +21,8 @@ from bvverify.model.network import Input, Network
 from bvverify.model.ops import Lookup, Op, Reshape, inputs, moved
 from bvverify.model.types import AnyArray, Cells, Float32Array, Int64Array, QType, Quantisation, Tensor, frozen_array
 
+_MOST_BITS = 16
+
 
 def two_files(a: Network, b: Network) -> bool:
     """Whether the two come from different files, and are not two readings of one."""
@@ -60,16 +62,18 @@ def align(a: Network, b: Network) -> tuple[Network, Network]:
     elif len(every) == len(theirs):
         common = other
     else:
-        qtype = next(t for t in (QType(bits, signed=False) for bits in range(2, 17)) if t.hi >= len(every))
-        quantiser = Cells(tuple(every.tolist()))
-        common = Input(Tensor("cells", one.tensor.shape, qtype, None), one.file_shape, quantiser)
+        bits = len(every).bit_length()
+        if bits > _MOST_BITS:
+            raise UnsupportedError(f"{names}: their quantisers have {len(every)} different steps; inputs have up to {_MOST_BITS} bits")
+        qtype = QType(bits, signed=False)
+        common = Input(Tensor("cells", one.tensor.shape, qtype, None), one.file_shape, Cells(tuple(every.tolist())))
     return tuple(_behind(n, common, _table(common, every, s, n)) for n, s in ((a, ours), (b, theirs)))  # type: ignore[return-value]
 
 
 def starts(quantiser: Quantisation, qtype: QType) -> Float32Array:
     """The smallest float32 that the quantiser takes to each of the integers ``lo + 1 .. hi`` of its type; by bisection, ascending."""
     levels = np.arange(qtype.lo + 1, qtype.hi + 1)
-    reach = np.float32(quantiser.scale) * np.float32(1 << 18)  # zero points and levels have at most 16 bits
+    reach = np.float32(quantiser.scale) * np.float32(1 << 16)  # zero points and levels are both of one type of at most 16 bits
     below, reaches = (np.full(len(levels), int(_ordered(np.array([end], np.float32))[0]), np.int64) for end in (-reach, reach))
     while (reaches - below > 1).any():
         middle = (below + reaches) >> 1
