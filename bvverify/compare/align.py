@@ -58,7 +58,7 @@ def align(a: Network, b: Network) -> tuple[Network, Network]:
     every = np.union1d(ours, theirs)
     if len(every) == len(ours):
         common = one
-        b = _moved_to(b, a, theirs, ours)
+        b = _moved_to(b, a)
     elif len(every) == len(theirs):
         common = other
     else:
@@ -117,10 +117,8 @@ def _meaning(network: Network) -> tuple[float, int] | None:
     return (quantiser.scale, quantiser.zero_point) if isinstance(quantiser, Quantisation) else None
 
 
-def _moved_to(b: Network, a: Network, theirs: Float32Array, ours: Float32Array) -> Network:
-    """B on A's integers throughout where their quantisers are one function and all tensors can be moved; else B as it is."""
-    if not np.array_equal(theirs, ours):
-        return b
+def _moved_to(b: Network, a: Network) -> Network:
+    """B on A's integers throughout where its input, whose steps are among A's, and all other tensors can be moved; else B as it is."""
     try:
         moved = rebase(b, a)
     except UnsupportedError:
@@ -131,7 +129,7 @@ def _moved_to(b: Network, a: Network, theirs: Float32Array, ours: Float32Array) 
 def _table(common: Input, every: Float32Array, own: Float32Array, network: Network) -> Int64Array | None:
     """Which integer of its own each common one is to a network; None where it is the same one."""
     qtype = common.tensor.qtype
-    cell = np.clip(np.arange(qtype.lo, qtype.hi + 1) - qtype.lo, 0, len(every))
+    cell = np.minimum(np.arange(qtype.lo, qtype.hi + 1) - qtype.lo, len(every))
     passed = np.searchsorted(own, every, side="right")
     table = network.input.tensor.qtype.lo + np.concatenate([[0], passed])[cell]
     return None if np.array_equal(table, np.arange(qtype.lo, qtype.hi + 1)) else table

@@ -151,6 +151,14 @@ class TestCommonInput:
         assert [type(op) for op in made[id(coarse)].ops] == [Lookup, Dense]
         assert made[id(coarse)].ops[0].table.tolist() == [0, 1, 2, 3, 3, 3, 3, 3]
 
+    def test_where_the_input_stays_nothing_moves(self):
+        """Two and three bits again, with outputs that could be moved."""
+        fine = network("a", quantiser=Quantisation(1.0, 0), qtype=THREE_BITS, wrap=True)
+        coarse = network("b", quantiser=Quantisation(1.0, 0), qtype=TWO_BITS, wrap=True, out=UINT8)
+        theirs = align(fine, coarse)[1]
+        assert [type(op) for op in theirs.ops] == [Lookup, Dense]
+        assert theirs.output_tensor.qtype == UINT8
+
     def test_cells_are_of_as_few_bits_as_hold_them(self):
         a = network("a", quantiser=Quantisation(1.0, 0), qtype=TWO_BITS)
         b = network("b", quantiser=Quantisation(1.5, 1), qtype=TWO_BITS, zero=1)
@@ -193,6 +201,17 @@ class TestCommonInput:
         assert theirs.input.tensor.shape == (1, 4)
         # A reshape that is there already reads any shape.
         assert [type(op) for op in theirs.ops] == [Reshape, Dense]
+        x = reals(a, b)
+        assert np.array_equal(outputs(theirs, x), outputs(b, x))
+
+    def test_a_reshape_beside_another_reader_does_not_do(self):
+        a = network("a", shape=(1, 4), file_shape=(1, 4), quantiser=ONE)
+        b = network("b", file_shape=(1, 4), quantiser=ONE, reshape=True)
+        second = replace(b.ops[1], x=0)
+        b = replace(b, ops=(b.ops[0], second))
+        theirs = align(a, b)[1]
+        assert [type(op) for op in theirs.ops] == [Reshape, Reshape, Dense]
+        assert [op.x for op in theirs.ops] == [0, 1, 1]
         x = reals(a, b)
         assert np.array_equal(outputs(theirs, x), outputs(b, x))
 

@@ -71,9 +71,18 @@ def test_coefficients_and_bounds_have_limits(monkeypatch):
             asked.half_plane(one, (-128, 127), other, (-128, 127), Fraction(1, 3))
     monkeypatch.setattr(asked, "_BOUND", abs(bound) + 1)
     assert asked.half_plane(one, (-128, 127), other, (-128, 127), Fraction(1, 3)) == (p, q, bound)
+    monkeypatch.setattr(asked, "_COEFFICIENT", max(p, q))
+    assert asked.half_plane(one, (-128, 127), other, (-128, 127), Fraction(1, 3)) == (p, q, bound)
     monkeypatch.setattr(asked, "_COEFFICIENT", max(p, q) - 1)
     with pytest.raises(UnsupportedError, match="takes too large coefficients"):
         asked.half_plane(one, (-128, 127), other, (-128, 127), Fraction(1, 3))
+
+
+def test_the_way_through_the_tree_of_stern_and_brocot():
+    assert list(asked._towards(Fraction(2, 3))) == [(1, 1), (1, 2), (2, 3)]
+    assert list(asked._towards(Fraction(5, 2))) == [(1, 1), (2, 1), (3, 1), (5, 2)]
+    # Towards the golden ratio lie quotients of Fibonacci's numbers, the next of which has 23 bits.
+    assert list(asked._towards(Fraction(1_618_033_988_749_894_848, 10**18)))[-1] == (3_524_578, 2_178_309)
 
 
 def network(path="a.onnx", *, outputs=3, meaning=None, dequantiser=None, qtype=INT8, semantics="one", sha="1", bias=0):
