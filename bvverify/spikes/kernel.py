@@ -7,8 +7,9 @@ A proof is a tree in preorder. Its root is the whole question; a step closes the
 * ``["group", g, [i, …]]``: of the g-th group, the inputs i, … get a budget a of their own and the others b - a, for a = 0 … b;
 * ``["input", i, t]``: input i spikes at t or before, or after t.
 
-What is trusted: this module, ``network.run``, ``network.product`` and ``Question``. The knapsack is the textbook's, one input after another
-(the search sorts gains by cost); everything in Python's or NumPy's 64-bit integers, whose sums the loader keeps below 2^62.
+What is trusted: this module, ``network.run``, ``network.product`` and ``Question``. The knapsack is the textbook's, one price after another:
+of the inputs of one price those of the largest gains go first. Everything is in Python's or NumPy's 64-bit integers, whose sums the loader
+keeps below 2^62.
 """
 
 from __future__ import annotations
@@ -123,15 +124,19 @@ def _bound(question: Question, clean: list[int], part: Part) -> None:
 
 def _best(weight: Int64Array, clean: list[int], part: Part, members: list[int], budget: int, t: int, sign: int) -> Int64Array:
     """By how much a group's inputs can raise (sign 1) or lower (-1) the potentials before t, for each neuron: a knapsack."""
-    lo, hi, _ = part
+    lo, hi, now = (np.array(side)[members] for side in (part[0], part[1], clean))
+    counts = now < t
+    to = np.where(counts, t, t - 1)  # the nearest time on the other side
+    cost, can = np.abs(to - now), (lo <= to) & (to <= hi)
     table = np.zeros((budget + 1, len(weight)), np.int64)
-    for i in members:
-        counts = clean[i] < t
-        to = t if counts else t - 1  # the nearest time on the other side
-        cost = abs(to - clean[i])
-        if lo[i] <= to <= hi[i] and cost <= budget:
-            change = -sign * weight[:, i] if counts else sign * weight[:, i]
-            table[cost:] = np.maximum(table[cost:], table[: budget + 1 - cost] + change)
+    for price in range(1, budget + 1):
+        some = can & (cost == price)
+        gains = sign * np.where(counts[some], -1, 1) * weight[:, np.array(members)[some]]
+        largest = -np.sort(-gains.clip(min=0), axis=1)[:, : budget // price]
+        before = table.copy()
+        for number, gain in enumerate(largest.cumsum(axis=1).T, 1):
+            spent = number * price
+            table[spent:] = np.maximum(table[spent:], before[: budget + 1 - spent] + gain)
     best: Int64Array = table[budget]
     return best
 
