@@ -119,9 +119,9 @@ def side_by_side(a: Network, b: Network, ops: list[Op], tensors: list[Tensor], p
     ):
         del ops[ends[1] - 1], tensors[ends[1]]
         del ops[ends[0] - 1], tensors[ends[0]]
-        # What stood behind A's output has moved by one.
-        earlier = {t: t - (t > ends[0]) for op in (*ops, one, other) for t in inputs(op)}
-        one, other = replace(one, x=earlier[one.x]), replace(other, x=earlier[other.x])
+        # What stood behind A's output, which A's own layer does not read, has moved by one.
+        earlier = {t: t - (t > ends[0]) for op in (*ops, other) for t in inputs(op)}
+        other = replace(other, x=earlier[other.x])
         ops[:] = [moved(op, tuple(earlier[t] for t in inputs(op))) for op in ops]
         _stack(one, other, ops, tensors, qtype)
     else:

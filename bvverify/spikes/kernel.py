@@ -132,7 +132,7 @@ def _best(weight: Int64Array, clean: list[int], part: Part, members: list[int], 
     for price in range(1, budget + 1):
         some = can & (cost == price)
         gains = sign * np.where(counts[some], -1, 1) * weight[:, np.array(members)[some]]
-        largest = -np.sort(-gains.clip(min=0), axis=1)[:, : budget // price]
+        largest = -np.sort(-gains, axis=1)[:, : budget // price]
         before = table.copy()
         for number, gain in enumerate(largest.cumsum(axis=1).T, 1):
             spent = number * price

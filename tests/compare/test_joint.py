@@ -120,7 +120,9 @@ class TestLastLayers:
         a, b = hidden("a").dense(2, ours).network(), hidden("b").dense(3, theirs).network()
         joint = join(a, b, every(a))
         assert both(a, b, joint) == [Dense, Dense]
-        assert isinstance(joint.network.ops[1].staircase.requant, ByChannel)
+        requant = joint.network.ops[1].staircase.requant
+        assert isinstance(requant, ByChannel)
+        assert not any(isinstance(part, ByChannel) for part in requant.parts)
 
     def test_what_stands_behind_a_s_output_moves_up(self):
         """A's output is third, B's own hidden layer fourth."""
@@ -165,6 +167,12 @@ class TestLastLayers:
         b = hidden("b").dense(3, rational(0.3)).dense(9, rational(0.3), x=1).network(output=2)
         assert both(a, b, join(a, b, every(a)))[-1] is Concat
 
+    def test_a_s_hidden_layer_behind_its_output(self):
+        """A's output is its first layer, which B does not share; B's last layer reads what stands behind it."""
+        a = Made("a").dense(2, rational(0.3)).dense(5, rational(0.5), UINT8, rows=HIDDEN, x=0).network(output=1)
+        b = Made("b").dense(6, rational(0.4), UINT8, rows=HIDDEN).dense(3, rational(0.3)).network()
+        assert both(a, b, join(a, b, every(a))) == [Dense, Dense, Concat, Dense]
+
     def test_outputs_with_axes_are_flattened(self):
         a = hidden("a").dense(2, rational(0.3)).reshape((3, 1)).network()
         b = hidden("b").dense(3, rational(0.3)).network()
@@ -179,6 +187,12 @@ class TestLastLayers:
             assert both(one, other, join(one, other, every(one))) == [Dense, Concat]
         joint = join(a, Made("b").network(), every(a))
         assert (joint.agree, joint.network) == (True, None)
+
+    def test_the_input_is_no_last_layer(self):
+        """With no operation behind it: nothing before the first is the last."""
+        a = Made("a").network()
+        b = Made("b").dense(1, rational(0.3)).dense(3, rational(0.3)).network()
+        assert both(a, b, join(a, b, every(a))) == [Dense, Dense, Concat]
 
 
 class TestShared:
