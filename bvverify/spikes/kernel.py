@@ -7,9 +7,9 @@ A proof is a tree in preorder. Its root is the whole question; a step closes the
 * ``["group", g, [i, …]]``: of the g-th group, the inputs i, … get a budget a of their own and the others b - a, for a = 0 … b;
 * ``["input", i, t]``: input i spikes at t or before, or after t.
 
-What is trusted: this module, ``network.run``, ``network.product`` and ``Question``. The knapsack is the textbook's, one price after another:
-of the inputs of one price those of the largest gains go first. Everything is in Python's or NumPy's 64-bit integers, whose sums the loader
-keeps below 2^62.
+What is trusted: this module, ``network.run``, ``network.product`` and ``Question``. The knapsack is the textbook's, one price after
+another: of the inputs of one price those of the largest gains go first. Everything is in Python's or NumPy's 64-bit integers, whose sums
+the loader keeps below 2^62.
 """
 
 from __future__ import annotations
