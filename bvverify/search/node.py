@@ -36,16 +36,18 @@ class Node:
     leaf: int = -1
     same: Node | None = None
     """Another node with the same ranges, whose tree proves this one too."""
+    stuck: bool = False
+    """Every unit is settled, and no input was found nor excluded: a solver's, once nothing else is open, and then of splits of inputs."""
 
     def state(self) -> State:
         """What its children start from."""
         if self.split is None or self.logits is None:
             raise InternalError("a node that is not bounded was called open: please report this")
-        return State(self.split, self.bound, {i: v.numpy() for i, v in self.m.items()}, self.logits.numpy())
+        return State(self.split, self.bound, {i: v.numpy() for i, v in self.m.items()}, self.logits.numpy(), self.stuck)
 
     def take(self, state: State) -> None:
         """Become open, with that state."""
-        self.split, self.bound = state.split, state.bound
+        self.split, self.bound, self.stuck = state.split, state.bound, state.stuck
         self.m, self.logits = {i: torch.from_numpy(v) for i, v in state.m.items()}, torch.from_numpy(state.logits)
 
 
@@ -57,6 +59,7 @@ class State:
     bound: float
     m: dict[int, Float32Array]
     logits: Float32Array
+    stuck: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)

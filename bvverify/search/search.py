@@ -21,7 +21,7 @@ from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
 from bvverify.bounds.interval import Bounds
 from bvverify.bounds.lagrange import Relaxation, exponents_for
 from bvverify.bounds.linear_maps import ConvMap, DenseMap, Tensor
-from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
+from bvverify.certify.ranges import ANYTHING, Limits, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
 from bvverify.model.query import Box
@@ -29,6 +29,7 @@ from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
 from bvverify.search import saturation
 from bvverify.search.branching import choose
+from bvverify.search.cell import Cells
 from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves, preorder
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
@@ -45,6 +46,8 @@ _TARGET = 1e-3
 _WEIGHT_BITS = 12
 _ENDS = -2.5
 """The first logit of the forms of ends."""
+_CELLS = 64
+"""Settled nodes of a batch in which a witness is looked for."""
 _FEW_INPUTS = 12.0
 """Bits of a box that is split rather than given to a solver: what is split is checked."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
@@ -116,7 +119,7 @@ class Search:
         self.attack, self.solver, self.report = attack, solver, report or (lambda _line: None)
         self.relaxation: Relaxation = root.relaxation()
         self.claims = root.limits()
-        self.open: list[tuple[float, int, Node]] = []
+        self.open: list[tuple[bool, float, int, Node]] = []
         self.nodes, self.attacked, self.deepened, self.asked = 0, 0, 0, 0
         self.early, self.early_deep = _EARLY, _EARLY_DEEP
         self.leaf_multipliers: list[dict[int, Int64Array]] = []
@@ -125,6 +128,8 @@ class Search:
         self.witness: Int64Array | None = None
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
         self.trees = {i: self._node(None, i) for i in conjunctions}
+        self.cells: Cells | None = None
+        self.deadline: float | None = None
         bounding, moving = _work(self.relaxation)
         self.batch = int(np.clip(_WORK // bounding, 16, 256))
         # In nodes: some five rounds of four moves an input element, against four passes a step.
@@ -141,14 +146,14 @@ class Search:
             until = deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
             if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
-            children = [child for parent in self.take(self.batch) for child in self._branch(parent)]
-            self._work(children, NODE_SETTINGS, until)
+            self._work(self._parts(self.take(self.batch), until), NODE_SETTINGS, until)
             if self.open:
-                self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][0]:.3g}")
+                self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")
         done = not self.open and self.witness is None
         trees = {i: self._forest(node) for i, node in self.trees.items()} if done else None
         still = tuple(sorted({node.conjunction for *_, node in self.open}))
-        return Outcome(self.witness, trees, self.nodes, len(self.open), self.open[0][0] if self.open else np.inf, still)
+        bound = min((bound for _, bound, *_ in self.open), default=np.inf)
+        return Outcome(self.witness, trees, self.nodes, len(self.open), bound, still)
 
     def so_far(self) -> Outcome:
         """What is open where ``run`` was interrupted: read off the trees, since nodes at work are in no pool."""
@@ -177,12 +182,12 @@ class Search:
     # -- in parts (``search.spread``) ------------------------------------------------------------------------------------
 
     def take(self, most: int) -> list[Node]:
-        """Open nodes out of the pool, the worst first."""
-        return [heapq.heappop(self.open)[2] for _ in range(min(most, len(self.open)))]
+        """Open nodes out of the pool, the worst first, those that are stuck last."""
+        return [heapq.heappop(self.open)[-1] for _ in range(min(most, len(self.open)))]
 
     def put_back(self, node: Node) -> None:
         """An open node into the pool."""
-        heapq.heappush(self.open, (node.bound, node.number, node))
+        heapq.heappush(self.open, (node.stuck, node.bound, node.number, node))
 
     def plant(self, seeds: Sequence[Seed]) -> list[Node]:
         """Begin below nodes of another search, instead of at the root; what is early in a search has been there."""
@@ -228,6 +233,16 @@ class Search:
         parent.children, parent.kind = children, Kind.SPLIT
         parent.m, parent.logits = {}, None
         return children
+
+    def _parts(self, nodes: list[Node], deadline: float | None) -> list[Node]:
+        """The parts of nodes; of those that are stuck, where a solver does not close them."""
+        parts: list[Node] = []
+        for node in nodes:
+            if self.witness is not None or (node.stuck and deadline is not None and time.monotonic() > deadline):
+                self.put_back(node)
+            elif not node.stuck or self.solver is None or not self._ask(self.solver, node):
+                parts += self._branch(node)
+        return parts
 
     def _presplit(self, roots: list[Node]) -> list[Node]:
         """Cut each root where its outputs saturate (``search.saturation``); parts that ask the same are asked once."""
@@ -290,6 +305,7 @@ class Search:
 
     def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
         """Close what can be closed, find a split for the rest and put it into the pool."""
+        self.deadline = deadline
         ranges = propagate(self.root.frame, self.query.box.lo[None], self.query.box.hi[None], self._limits(nodes), self.root.ranges.opaque)
         closed = np.broadcast_to(ranges.empty, (len(nodes),)) | self.rows.excluded([n.conjunction for n in nodes], ranges)
         for i in np.flatnonzero(closed):
@@ -314,19 +330,21 @@ class Search:
         done = self._close(nodes, tensors, best, objective, x if split_inputs else None)
         value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
         choice = choose(relaxation, tensors, best)
+        settled = np.flatnonzero(~done & (True if choice is None else choice.score.numpy() <= 0))
+        if len(settled):
+            done |= self._in_cells(nodes, settled, tensors, best, objective, x if split_inputs else None)
         for row in np.flatnonzero(~done):
             node = nodes[row]
             node.bound = float(value[row])
             node.m, node.logits = {i: v[row] for i, v in best.m.items()}, best.logits[row]
             if choice is not None and float(choice.score[row]) > 0:
                 node.split = int(choice.op[row]), int(choice.unit[row]), int(choice.value[row])
-            elif not self._ask(node, ranges, x, int(rest[row]), int(row)):
+            else:
                 node.split = self._split_input(x, best, int(row))
-            if node.kind is Kind.SOLVER or self.witness is not None:
-                continue
-            if node.split is None:
-                self._at_a_point(node, x[0][row])
-                continue
+                if node.split is None:
+                    self._at_a_point(node, x[0][row])
+                    continue
+                node.stuck = self.solver is not None and float(np.log2(x[1][row] - x[0][row] + 1.0).sum()) >= _FEW_INPUTS
             self.put_back(node)
         self._try(nodes, best, np.flatnonzero(~done), deadline)
 
@@ -395,20 +413,46 @@ class Search:
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
-    def _ask(self, node: Node, ranges: Ranges, x: tuple[Any, ...], row: int, among: int) -> bool:
-        """Every unit is settled: ask the solver, unless the inputs that are left are few. Whether the node needs no more."""
-        lo, hi = x[0][among], x[1][among]
-        if self.solver is None or float(np.log2(hi - lo + 1.0).sum()) < _FEW_INPUTS:
-            return False
+    def _in_cells(self, nodes: list[Node], rows: Any, tensors: dict[int, Any], best: Ascent, objective: Objective, x: Any) -> Any:
+        """Every unit of these rows is settled: close those that no input is in, look for a witness in the others (``search.cell``)."""
+        if not self.relaxation.first:
+            return np.zeros(len(nodes), bool)
+        if self.cells is None:
+            self.cells = Cells(self.relaxation)
+        at = torch.from_numpy(rows)
+        box = self.relaxation.box(x, torch.float64) or self.relaxation.ranges[torch.float64][0]
+        cell, start = self.cells.cell(tensors, box, at), best.x[at].double()
+        r, worth = self.cells.refute(cell, start, self.deadline)
+        share = torch.where(worth > 0, (1e-3 - 2 * best.value[at].double().clamp(max=0)) / worth, 0.0)
+        before = best.value.clone()
+        best.value = torch.full_like(best.value, -1.0)
+        best.value[at] = torch.where(worth > 0, 1.0, -1.0).to(best.value.dtype)
+        for i, v in r.items():
+            best.m[i][at] += (share[:, None] * v).to(best.m[i].dtype)
+        done = self._close(nodes, tensors, best, objective, x)
+        best.value = before
+        left = torch.from_numpy(np.flatnonzero(~done[rows]))[:_CELLS]
+        if len(left):
+            part = self.cells.cell(tensors, box, at[left])
+            points = self.cells.inputs(part, start[left], self.deadline)
+            whole = np.repeat(self.relaxation.reference[0].reshape(1, -1), len(points), axis=0)
+            whole[:, self.relaxation.keep[0]] += points.numpy().astype(np.int64)
+            whole = whole.reshape(-1, *self.network.input.tensor.shape)
+            hit = np.flatnonzero(violates(self.query, whole))
+            if len(hit):
+                self.witness = whole[hit[0]]
+        return done
+
+    def _ask(self, solver: Solver, node: Node) -> bool:
+        """Ask a solver about a node; whether it needs no more."""
         self.asked += 1
-        shape = self.query.box.lo.shape
-        answer = self.solver(node.conjunction, bounds_of(self.network, ranges, row), Box.of(lo.reshape(shape), hi.reshape(shape)))
+        ranges = propagate(self.root.frame, self.query.box.lo[None], self.query.box.hi[None], self._limits([node]), self.root.ranges.opaque)
+        answer = solver(node.conjunction, bounds_of(self.network, ranges, 0), Box.of(ranges.lo[0][0], ranges.hi[0][0]))
         if isinstance(answer, np.ndarray):
             self.witness = answer
-            return True
-        if answer == "unsat":
-            node.kind = Kind.SOLVER
-        return answer == "unsat"
+        elif answer == "unsat":
+            node.kind, node.m, node.logits = Kind.SOLVER, {}, None
+        return answer is not None
 
     def _split_input(self, x: tuple[Any, ...], best: Ascent, row: int) -> tuple[int, int, int] | None:
         """The middle of the input element that the bound leaves most to; None at a single input."""
