@@ -415,7 +415,8 @@ class Search:
 
     def _in_cells(self, nodes: list[Node], rows: Any, tensors: dict[int, Any], best: Ascent, objective: Objective, x: Any) -> Any:
         """Every unit of these rows is settled: close those that no input is in, look for a witness in the others (``search.cell``)."""
-        if not self.relaxation.first:
+        first = self.relaxation.first & self.relaxation.units.keys()
+        if not first or not first <= best.m.keys():
             return np.zeros(len(nodes), bool)
         if self.cells is None:
             self.cells = Cells(self.relaxation)

@@ -150,7 +150,7 @@ def test_a_seed_is_the_node():
     root = Root.of(query, [])
     search = Search(root, [0, 1])
     search.run(None, 30)
-    for _, _, node in search.open:
+    for *_, node in search.open:
         again = pickle.loads(pickle.dumps(Seed.of(node))).node(7)
         assert (again.conjunction, again.split, again.bound, again.number) == (node.conjunction, node.split, node.bound, 7)
         mine, theirs = search._limits([again]), search._limits([node])
