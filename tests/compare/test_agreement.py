@@ -71,10 +71,10 @@ def test_a_range_meets_a_gap_where_the_staircases_differ_in_it(seed):
 
 
 def test_what_can_wrap_may_be_anything():
-    lo, hi = np.array([-129, -128, 0, 5, -500]), np.array([0, 127, 128, 5, 500])
+    lo, hi = np.array([-129, -128, 0, 5, -500, -128]), np.array([0, 127, 128, 5, 500, 3])
     wrapped = agreement._wrapped(Range(lo, hi), 8)
-    assert wrapped.lo.tolist() == [-128, -128, -128, 5, -128]
-    assert wrapped.hi.tolist() == [127, 127, 127, 5, 127]
+    assert wrapped.lo.tolist() == [-128, -128, -128, 5, -128, -128]
+    assert wrapped.hi.tolist() == [127, 127, 127, 5, 127, 3]
     same = agreement._wrapped(Range(lo, hi), None)
     assert (same.lo is lo, same.hi is hi) == (True, True)
 
