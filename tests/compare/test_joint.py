@@ -124,6 +124,14 @@ class TestLastLayers:
         assert isinstance(requant, ByChannel)
         assert not any(isinstance(part, ByChannel) for part in requant.parts)
 
+    @pytest.mark.parametrize("last", [{"zero": 2}, {"bits": None}, {"bits": 6}])
+    def test_they_keep_what_is_alike(self, last):
+        a, b = hidden("a").dense(2, rational(0.3), **last).network(), hidden("b").dense(3, rational(0.3), **last).network()
+        joint = join(a, b, every(a))
+        assert both(a, b, joint) == [Dense, Dense]
+        made = joint.network.ops[1]
+        assert (made.input_zero_point, made.accumulator_bits) == (last.get("zero", 0), last.get("bits", 32))
+
     def test_what_stands_behind_a_s_output_moves_up(self):
         """A's output is third, B's own hidden layer fourth."""
         a = hidden("a").dense(5, rational(0.5), UINT8, rows=2).dense(2, rational(0.3)).network()
@@ -223,6 +231,13 @@ class TestShared:
         joint = join(a, b, every(a))
         both(a, b, joint)
         assert [s.op for s in joint.starts] == [1]
+
+    def test_one_element_that_may_differ_is_enough(self):
+        a = Made("a").dense(1, rational(0.5, 0.5, 0.5)).dense(2, rational(0.3)).network()
+        b = Made("b").dense(1, rational(0.5, 0.4, 0.5)).dense(2, rational(0.3)).network()
+        joint = join(a, b, every(a))
+        assert [s.elements.tolist() for s in joint.starts] == [[False, True, False]]
+        assert both(a, b, joint) == [Dense, Dense, Concat, Dense]
 
     def test_what_is_proved_is_shared_and_no_start(self):
         a = hidden("a").dense(2, rational(0.3)).network()
