@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 import tomllib
 from collections.abc import Sequence
@@ -56,7 +57,13 @@ def _fits(entry: dict[str, Any], mutant: Mutant) -> bool:
 
 
 def _same(wanted: str, text: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, wanted.split("..."))), text) is not None
+    return _pattern(wanted).fullmatch(text) is not None
+
+
+@functools.cache
+def _pattern(wanted: str) -> re.Pattern[str]:
+    """There are more of them than ``re`` keeps by itself."""
+    return re.compile(".*".join(map(re.escape, wanted.split("..."))))
 
 
 def read(path: Path) -> tuple[Targets, Explained]:
