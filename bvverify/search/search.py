@@ -3,7 +3,8 @@
 A node is a conjunction with a path of splits; its ranges are what the kernel derives from the root's claims and that path. Each node is
 bounded by a few steps of ascent from its parent's multipliers, in float32; what seems closed is evaluated again in float64 at integer
 multipliers, and the kernel has the last word on all of them together. All open nodes of all conjunctions are in one pool, worst bound
-first, and are worked off in batches. Where nothing is left to split but inputs, inputs are split: at a single input the ranges are exact.
+first, and are worked off in batches. Where nothing is left to split but inputs, an input is looked for or excluded (``search.cell``); what
+resists is a solver's, once nothing else is open, and then inputs are split: at a single input the ranges are exact.
 """
 
 from __future__ import annotations
@@ -129,7 +130,6 @@ class Search:
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
         self.trees = {i: self._node(None, i) for i in conjunctions}
         self.cells: Cells | None = None
-        self.deadline: float | None = None
         bounding, moving = _work(self.relaxation)
         self.batch = int(np.clip(_WORK // bounding, 16, 256))
         # In nodes: some five rounds of four moves an input element, against four passes a step.
@@ -305,7 +305,6 @@ class Search:
 
     def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
         """Close what can be closed, find a split for the rest and put it into the pool."""
-        self.deadline = deadline
         ranges = propagate(self.root.frame, self.query.box.lo[None], self.query.box.hi[None], self._limits(nodes), self.root.ranges.opaque)
         closed = np.broadcast_to(ranges.empty, (len(nodes),)) | self.rows.excluded([n.conjunction for n in nodes], ranges)
         for i in np.flatnonzero(closed):
@@ -327,12 +326,13 @@ class Search:
         settings = replace(settings, target=_TARGET, deadline=deadline)
         pace = None if not nodes[0].m else _pace(torch.tensor([n.bound for n in nodes]))
         best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None, pace)
-        done = self._close(nodes, tensors, best, objective, x if split_inputs else None)
+        part = x if split_inputs else None
+        done = self._close(nodes, torch.nonzero(best.value > 0)[:, 0], tensors, best, objective, part)
         value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
         choice = choose(relaxation, tensors, best)
         settled = np.flatnonzero(~done & (True if choice is None else choice.score.numpy() <= 0))
         if len(settled):
-            done |= self._in_cells(nodes, settled, tensors, best, objective, x if split_inputs else None)
+            done |= self._in_cells(nodes, settled, tensors, best, objective, part, deadline)
         for row in np.flatnonzero(~done):
             node = nodes[row]
             node.bound = float(value[row])
@@ -377,10 +377,17 @@ class Search:
                 self.exponents |= exponents_for({self.rows.output_op: self.rows.pull})
         return best
 
-    def _close(self, nodes: list[Node], tensors: dict[int, Any], best: Ascent, objective: Objective, x: tuple[Any, ...] | None) -> Any:
-        """Which nodes are bounded above zero at integer multipliers; their leaves are kept."""
+    def _close(
+        self,
+        nodes: list[Node],
+        rows: Tensor,
+        tensors: dict[int, Any],
+        best: Ascent,
+        objective: Objective,
+        x: tuple[Any, ...] | None,
+    ) -> Any:
+        """Which nodes, of these rows, are bounded above zero at integer multipliers; their leaves are kept."""
         done = np.zeros(len(nodes), bool)
-        rows = torch.nonzero(best.value > 0)[:, 0]
         if not len(rows):
             return done
         objective = Objective({t: f[rows] for t, f in objective.forms.items()}, objective.constant[rows], objective.present[rows])
@@ -413,7 +420,16 @@ class Search:
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
-    def _in_cells(self, nodes: list[Node], rows: Any, tensors: dict[int, Any], best: Ascent, objective: Objective, x: Any) -> Any:
+    def _in_cells(
+        self,
+        nodes: list[Node],
+        rows: Any,
+        tensors: dict[int, Any],
+        best: Ascent,
+        objective: Objective,
+        x: tuple[Any, ...] | None,
+        deadline: float | None,
+    ) -> Any:
         """Every unit of these rows is settled: close those that no input is in, look for a witness in the others (``search.cell``)."""
         first = self.relaxation.first & self.relaxation.units.keys()
         if not first or not first <= best.m.keys():
@@ -423,19 +439,16 @@ class Search:
         at = torch.from_numpy(rows)
         box = self.relaxation.box(x, torch.float64) or self.relaxation.ranges[torch.float64][0]
         cell, start = self.cells.cell(tensors, box, at), best.x[at].double()
-        r, worth = self.cells.refute(cell, start, self.deadline)
+        r, worth = self.cells.refute(cell, start, deadline)
+        # Twice what the bound lacks, and a little.
         share = torch.where(worth > 0, (1e-3 - 2 * best.value[at].double().clamp(max=0)) / worth, 0.0)
-        before = best.value.clone()
-        best.value = torch.full_like(best.value, -1.0)
-        best.value[at] = torch.where(worth > 0, 1.0, -1.0).to(best.value.dtype)
         for i, v in r.items():
             best.m[i][at] += (share[:, None] * v).to(best.m[i].dtype)
-        done = self._close(nodes, tensors, best, objective, x)
-        best.value = before
+        done = self._close(nodes, at[worth > 0], tensors, best, objective, x)
         left = torch.from_numpy(np.flatnonzero(~done[rows]))[:_CELLS]
         if len(left):
             part = self.cells.cell(tensors, box, at[left])
-            points = self.cells.inputs(part, start[left], self.deadline)
+            points = self.cells.inputs(part, start[left], deadline)
             whole = np.repeat(self.relaxation.reference[0].reshape(1, -1), len(points), axis=0)
             whole[:, self.relaxation.keep[0]] += points.numpy().astype(np.int64)
             whole = whole.reshape(-1, *self.network.input.tensor.shape)
