@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from bvverify.attack.local import Polisher
+from bvverify.bounds.accelerated import Accelerated
 from bvverify.model.ops import Dense
 from bvverify.model.types import Int64Array
 
@@ -103,17 +104,13 @@ class LevelSearch:
         middle = (lower + upper) / 2
         lower, upper = torch.minimum(lower, middle), torch.maximum(upper, middle)
         origin = x[self.free]
-        now = origin.repeat(len(lower), 1)
-        ahead, momentum = now, 1.0
+        way = Accelerated(origin.repeat(len(lower), 1), self.lo, self.hi)
         for step in range(_STEPS):
-            acc = base + (ahead - origin) @ self.weight.T
+            acc = base + (way.ahead - origin) @ self.weight.T
             outside = acc - torch.minimum(torch.maximum(acc, lower), upper)
             if step % _LOOK == _LOOK - 1 and not bool(outside.any()):
                 break
-            after = (ahead - outside @ self.weight / self.curvature).clamp(min=self.lo, max=self.hi)
-            grown = (1 + (1 + 4 * momentum * momentum) ** 0.5) / 2
-            ahead = after + (momentum - 1) / grown * (after - now)
-            now, momentum = after, grown
+            way.step(outside @ self.weight / self.curvature)
         points = x.repeat(len(lower), 1)
-        points[:, self.free] = now.round()
+        points[:, self.free] = way.now.round()
         return points

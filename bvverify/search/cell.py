@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bvverify.bounds.accelerated import Accelerated
 from bvverify.bounds.lagrange import Box, Relaxation
 from bvverify.bounds.linear_maps import LinearMap, Tensor
 from bvverify.model.ops import Reshape, Transpose, inputs
@@ -101,16 +102,11 @@ class Cells:
 
     def _descend(self, cell: Cell, x: Tensor, deadline: float | None) -> Iterator[Tensor]:
         """Points on the way to the least distance, some steps apart."""
-        now = ahead = x.clamp(min=cell.x_lo, max=cell.x_hi)
-        momentum = 1.0
+        way = Accelerated(x.clamp(min=cell.x_lo, max=cell.x_hi), cell.x_lo, cell.x_hi)
         for step in range(1, _STEPS + 1):
-            after = ahead - self._backward(self._outside(cell, self._forward(ahead))) / self.curvature
-            after = after.clamp(min=cell.x_lo, max=cell.x_hi)
-            grown = (1 + (1 + 4 * momentum * momentum) ** 0.5) / 2
-            ahead = after + (momentum - 1) / grown * (after - now)
-            now, momentum = after, grown
+            way.step(self._backward(self._outside(cell, self._forward(way.ahead))) / self.curvature)
             if step % _LOOK == 0:
-                yield now
+                yield way.now
                 if deadline is not None and time.monotonic() > deadline:
                     return
 
