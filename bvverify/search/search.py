@@ -21,7 +21,7 @@ import torch
 from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
 from bvverify.bounds.interval import Bounds
 from bvverify.bounds.lagrange import Relaxation, exponents_for
-from bvverify.bounds.linear_maps import ConvMap, DenseMap, Tensor
+from bvverify.bounds.linear_maps import Tensor
 from bvverify.certify.ranges import ANYTHING, Limits, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
@@ -35,6 +35,7 @@ from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves, preorder
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
 from bvverify.search.rows import Rows
+from bvverify.search.work import Work
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 
@@ -54,11 +55,9 @@ _FEW_INPUTS = 12.0
 _MULTIPLIER_LIMIT = (1 << 31) - 1
 _WORK = 4 * 10**7
 """Multiplications of a batch, about: what bounds the time between two looks at the clock."""
-_TRIES, _EARLY, _FREE, _SHARE = 6, 60, 2, 0.15
-"""Local searches a batch at most; how many are early, when they may cost as much as the bounds; how many are free; the share of what the
-bounds cost that the others may cost. Counted, not timed, so that a search depends on its seed alone."""
-_EARLY_DEEP, _DEEP_COST = 30, 300
-"""Searches in levels that are early, and what one costs, in nodes: both are passes through the first layer."""
+_TRIES, _EARLY, _EARLY_DEEP, _FREE, _SHARE = 6, 60, 30, 2, 0.1
+"""Local searches a batch at most; how many of them, and of those in levels, are early, when they may cost as much as the bounds; how many
+are free; the share of what the bounds cost that the others may cost. Counted, not timed, so that a search depends on its seed alone."""
 
 
 class Attack(Protocol):
@@ -130,10 +129,9 @@ class Search:
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
         self.trees = {i: self._node(None, i) for i in conjunctions}
         self.cells: Cells | None = None
-        bounding, moving = _work(self.relaxation)
-        self.batch = int(np.clip(_WORK // bounding, 16, 256))
-        # In nodes: some five rounds of four moves an input element, against four passes a step.
-        self.attack_cost = 20 * len(self.relaxation.keep[0]) * moving / (4 * NODE_SETTINGS.steps * bounding)
+        work = Work.of(self.relaxation)
+        self.batch = int(np.clip(_WORK // work.bounding, 16, 256))
+        self.polish_cost, self.deepen_cost = work.polish / work.node, work.deepen / work.node
 
     def run(self, deadline: float | None, most_nodes: int | None = None, reserve: Reserve | None = None) -> Outcome:
         """Search until everything is closed, a witness is found, or the deadline or the number of nodes is reached.
@@ -498,11 +496,11 @@ class Search:
             return
         self.witness, starts = self.attack.candidates([nodes[row].conjunction for row in rows], x)
         for conjunction, start in starts[:_TRIES]:
-            if self.witness is not None or not self._affords(self.attacked, self.attack_cost, self.early, deadline):
+            if self.witness is not None or not self._affords(self.attacked, self.polish_cost, self.early, deadline):
                 break
             self.attacked += 1
             self.witness = self.attack.polish(conjunction, start)
-        while self.witness is None and self.attack.deepens and self._affords(self.deepened, _DEEP_COST, self.early_deep, deadline):
+        while self.witness is None and self.attack.deepens and self._affords(self.deepened, self.deepen_cost, self.early_deep, deadline):
             self.deepened += 1
             self.witness = self.attack.deepen()
 
@@ -549,27 +547,3 @@ def _pace(bound: Tensor) -> Tensor:
 
 def _rows(side: Any, rows: Any) -> Any:
     return np.repeat(side, len(rows), axis=0) if len(side) == 1 else side[rows]
-
-
-def _work(relaxation: Relaxation) -> tuple[int, int]:
-    """About how many multiplications a pass of the bound takes for a row, and a moved input element for the attack.
-
-    Elementwise steps count ten for the bound's six corners, thirty for the attack's rounding. Where a dense layer alone reads
-    the input, a move changes its accumulators by one column.
-    """
-    bounding = moving = 1
-    for index, maps in enumerate(relaxation.maps[torch.float32]):
-        products = 0
-        match maps:
-            case DenseMap(weight=weight):
-                products = weight.numel()
-            case ConvMap(weight=weight, shape=shape, window=window):
-                products = weight.numel() * int(np.prod(window.output(*shape[1:])))
-            case _:
-                pass
-        unit = relaxation.units.get(index)
-        steps = 0 if unit is None else len(unit.keep)
-        first = isinstance(maps, DenseMap) and len(relaxation.keep[0]) == maps.weight.shape[1] and bounding == 1
-        bounding += products + 10 * steps
-        moving += (0 if first else products) + 30 * steps
-    return bounding, moving
