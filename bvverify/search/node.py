@@ -15,6 +15,8 @@ from bvverify.model.types import Float32Array
 
 Split = tuple[int, int, int]
 """Operation (or ``INPUT``), unit, value: at most it in the first part, above it in the second."""
+_NOTHING: dict[int, Tensor] = {}
+"""One for all closed nodes: an empty dictionary takes 64 bytes."""
 OPEN = -1
 """The kind of a node that is neither split nor closed."""
 
@@ -38,6 +40,10 @@ class Node:
     """Another node with the same ranges, whose tree proves this one too."""
     stuck: bool = False
     """Every unit is settled, and no input was found nor excluded: a solver's, once nothing else is open, and then of splits of inputs."""
+
+    def close(self, kind: Kind, leaf: int = -1) -> None:
+        """Be split, or a leaf: nothing starts here any more."""
+        self.kind, self.leaf, self.m, self.logits = kind, leaf, _NOTHING, None
 
     def state(self) -> State:
         """What its children start from."""

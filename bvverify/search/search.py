@@ -31,6 +31,7 @@ from bvverify.run.replay import violates
 from bvverify.search import saturation
 from bvverify.search.branching import choose
 from bvverify.search.cell import Cells
+from bvverify.search.leaves import Leaves
 from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves, preorder
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
@@ -122,8 +123,7 @@ class Search:
         self.open: list[tuple[bool, float, int, Node]] = []
         self.nodes, self.attacked, self.deepened, self.asked = 0, 0, 0, 0
         self.early, self.early_deep = _EARLY, _EARLY_DEEP
-        self.leaf_multipliers: list[dict[int, Int64Array]] = []
-        self.leaf_weights: list[Int64Array] = []
+        self.leaves = Leaves()
         self.exponents: dict[int, int] = {}
         self.witness: Int64Array | None = None
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
@@ -195,15 +195,11 @@ class Search:
             self.put_back(node)
         return nodes
 
-    def graft(
-        self, nodes: Sequence[Node], trees: Sequence[Grown], weights: Sequence[Int64Array], multipliers: Sequence[dict[int, Int64Array]]
-    ) -> None:
+    def graft(self, nodes: Sequence[Node], trees: Sequence[Grown], leaves: Leaves) -> None:
         """What grew elsewhere below nodes that were taken, and the leaves there."""
-        first = len(self.leaf_weights)
-        self.leaf_weights += weights
-        self.leaf_multipliers += multipliers
+        first = self.leaves.extend(leaves)
         for root, tree in zip(nodes, trees, strict=True):
-            splits, leaves, still = iter(tree.splits), iter(tree.leaves), iter(tree.open)
+            splits, numbers, still = iter(tree.splits), iter(tree.leaves), iter(tree.open)
             stack = [root]
             for kind in tree.kinds:
                 node = stack.pop()
@@ -214,8 +210,7 @@ class Search:
                     first_part, second_part = self._split_at(node, *next(splits))
                     stack += [second_part, first_part]
                 else:
-                    node.kind, node.m, node.logits = Kind(kind), {}, None
-                    node.leaf = first + next(leaves) if kind == Kind.BOUND else -1
+                    node.close(Kind(kind), first + next(numbers) if kind == Kind.BOUND else -1)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -228,8 +223,8 @@ class Search:
 
     def _branch(self, parent: Node) -> tuple[Node, Node]:
         children = self._node(parent, parent.conjunction), self._node(parent, parent.conjunction, True)
-        parent.children, parent.kind = children, Kind.SPLIT
-        parent.m, parent.logits = {}, None
+        parent.children = children
+        parent.close(Kind.SPLIT)
         return children
 
     def _parts(self, nodes: list[Node], deadline: float | None) -> list[Node]:
@@ -406,14 +401,12 @@ class Search:
         part = None if x is None else tuple(side[rows.numpy()] for side in x)
         box = self.relaxation.box(part, torch.float64)
         value = self.relaxation.evaluate(corners, exact, forms, constant, box=box, gradient=False).value
-        good = (value > 1e-6).numpy()
-        for place in np.flatnonzero(good):
-            node = nodes[int(rows[place])]
-            node.kind, node.leaf = Kind.BOUND, len(self.leaf_weights)
-            self.leaf_weights.append(weight[place].numpy().astype(np.int64))
-            self.leaf_multipliers.append({i: v[place].numpy().astype(np.int32) for i, v in rounded.items()})
-            node.m, node.logits = {}, None
-        done[rows.numpy()[good]] = True
+        kept = value > 1e-6
+        good = rows[kept].numpy()
+        numbers = self.leaves.add(weight[kept].numpy().astype(np.int64), {i: v[kept].numpy().astype(np.int32) for i, v in rounded.items()})
+        for row, number in zip(good, numbers, strict=True):
+            nodes[row].close(Kind.BOUND, number)
+        done[good] = True
         return done
 
     # -- inputs --------------------------------------------------------------------------------------------------------
@@ -463,7 +456,7 @@ class Search:
         if isinstance(answer, np.ndarray):
             self.witness = answer
         elif answer == "unsat":
-            node.kind, node.m, node.logits = Kind.SOLVER, {}, None
+            node.close(Kind.SOLVER)
         return answer is not None
 
     def _split_input(self, x: tuple[Any, ...], best: Ascent, row: int) -> tuple[int, int, int] | None:
@@ -530,13 +523,14 @@ class Search:
                 leaves.append(node.leaf)
         split = np.array(splits, np.int64).reshape(-1, 3).T
         values, exponents = {}, {}
+        weight = np.zeros((0, self.rows.most_rows), np.int64)
         if leaves:
-            for index in self.leaf_multipliers[leaves[0]]:
+            weight, multipliers = self.leaves.at(leaves)
+            for index, known in multipliers.items():
                 unit = self.relaxation.units[index]
                 full = np.zeros((len(leaves), unit.size), np.int64)
-                full[:, unit.keep] = np.stack([self.leaf_multipliers[k][index] for k in leaves])
+                full[:, unit.keep] = known
                 values[index], exponents[index] = full, self.exponents[index] - _WEIGHT_BITS
-        weight = np.stack([self.leaf_weights[k] for k in leaves]) if leaves else np.zeros((0, self.rows.most_rows), np.int64)
         return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
 
 

@@ -21,6 +21,7 @@ from bvverify.model.certificate import Tightening
 from bvverify.model.query import Query
 from bvverify.model.types import Int64Array
 from bvverify.search.leaf import LeafSolver
+from bvverify.search.leaves import Leaves
 from bvverify.search.node import Grown, Node, Seed
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root
@@ -62,11 +63,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What came of it: a tree for each seed, the leaves' weights and multipliers, and a witness if there was one."""
+    """What came of it: a tree for each seed, the leaves that bounds closed, and a witness if there was one."""
 
     trees: tuple[Grown, ...]
-    weights: list[Int64Array]
-    multipliers: list[dict[int, Int64Array]]
+    leaves: Leaves
     witness: Int64Array | None
 
 
@@ -119,7 +119,7 @@ class Spread:
                 for node in hand:
                     search.put_back(node)
             else:
-                search.graft(hand, part.trees, part.weights, part.multipliers)
+                search.graft(hand, part.trees, part.leaves)
                 if search.witness is None:
                     search.witness = part.witness
 
@@ -183,7 +183,7 @@ def work(job: Job) -> Part:
     search.exponents = dict(job.exponents)
     nodes = search.plant(job.seeds)
     outcome = search.run(deadline, search.nodes + job.most_nodes)
-    return Part(tuple(map(Grown.of, nodes)), search.leaf_weights, search.leaf_multipliers, outcome.witness)
+    return Part(tuple(map(Grown.of, nodes)), search.leaves, outcome.witness)
 
 
 def _prepared(question: bytes) -> tuple[Any, Root]:
