@@ -15,9 +15,9 @@ from bvverify.run import interpreter
 
 
 @cache
-def _made():
+def _made(seed):
     """4 inputs, two hidden layers, two rows over the outputs and the least value of each on the box, by enumeration."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     ops, tensors = [], [Tensor("in", (4,), UINT8)]
     for k, shape in enumerate([(8, 4), (8, 8), (2, 8)]):
         last = k == 2
@@ -34,8 +34,8 @@ def _made():
     return network, box, rows, [int((y @ r).min()) for r in rows]
 
 
-def query(by):
-    """``by`` -1: holds; 0: is violated."""
-    network, box, rows, least = _made()
+def query(by, seed=0):
+    """``by`` -1: holds; 0 and more: is violated; ``seed`` makes others of the kind."""
+    network, box, rows, least = _made(seed)
     violation = tuple((Linear(frozen_array(r, np.int64), v + by, None),) for r, v in zip(rows, least, strict=True))
     return Query(network, box, Property(violation, "test"))

@@ -44,24 +44,44 @@ class Ascent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Objective:
-    """What is bounded below, by row: for each of several forms coefficients on tensors and a constant, weighted on a simplex.
+    """What is bounded below, by row: for each of several forms coefficients on tensors and a constant, weighted.
 
-    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms).
+    ``forms[t]`` is (rows, forms, kept elements of tensor t), ``constant`` (rows, forms), ``present`` bool (rows, forms). Weights are on a
+    simplex; with ``scaled`` that of the last form is one, and the others are free: so many times they are added to it.
     """
 
     forms: dict[int, Tensor]
     constant: Tensor
     present: Tensor
+    scaled: bool = False
 
     def weights(self, logits: Tensor) -> Tensor:
         """The weights of logits (rows, forms), zero where there is no form."""
         if self.constant.shape[1] == 1:
             return torch.ones_like(self.constant)
-        return torch.softmax(logits.masked_fill(~self.present, -torch.inf), 1)
+        logits = logits.masked_fill(~self.present, -torch.inf)
+        if self.scaled:
+            return torch.cat([logits[:, :-1].exp(), torch.ones_like(logits[:, :1])], 1)
+        return torch.softmax(logits, 1)
+
+    def rise(self, weights: Tensor, values: Tensor) -> Tensor:
+        """How the weighted sum rises with each logit, where the forms have these values (rows, forms)."""
+        if self.scaled:
+            return torch.cat([weights[:, :-1] * values[:, :-1], torch.zeros_like(values[:, :1])], 1)
+        return weights * (values - (weights * values).sum(1, keepdim=True))
+
+    def at(self, rows: Tensor | slice) -> Objective:
+        """Some of the rows."""
+        return Objective(_at(self.forms, rows), self.constant[rows], self.present[rows], self.scaled)
+
+    def repeat(self, rows: int) -> Objective:
+        """That of one row, for several."""
+        forms = {t: f.expand(rows, -1, -1) for t, f in self.forms.items()}
+        return Objective(forms, self.constant.expand(rows, -1), self.present.expand(rows, -1), self.scaled)
 
     def to(self, dtype: torch.dtype) -> Objective:
         """In another precision."""
-        return Objective({t: f.to(dtype) for t, f in self.forms.items()}, self.constant.to(dtype), self.present)
+        return Objective({t: f.to(dtype) for t, f in self.forms.items()}, self.constant.to(dtype), self.present, self.scaled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,7 @@ def ascend(
     parts = []
     for start in range(0, max(len(logits), 1), together):
         rows = slice(start, start + together)
-        part = Objective(_at(objective.forms, rows), objective.constant[rows], objective.present[rows])
+        part = objective.at(rows)
         inputs = None if box is None else (box[0][rows], box[1][rows])
         paces = None if pace is None else pace[rows, None]
         own = {i: k.at(rows) for i, k in corners.items()}
@@ -174,14 +194,14 @@ def _climb(
                 first, second = _at(first, left), _at(second, left)
                 scale = _at(scale, left)
                 averages = {key: v[left] for key, v in averages.items()}
-                objective = Objective(_at(objective.forms, left), objective.constant[left], objective.present[left])
+                objective = objective.at(left)
                 corners = {i: k.at(left) for i, k in corners.items()}
                 box = None if box is None else (box[0][left], box[1][left])
         rate = settings.rate * settings.decay**step
         for p in parameters:
             if p == -1:
-                rise = sum(((f * point.outputs[t][:, None]).sum(2) for t, f in objective.forms.items()), objective.constant)
-                gradient = weights * (rise - (weights * rise).sum(1, keepdim=True))
+                values = sum(((f * point.outputs[t][:, None]).sum(2) for t, f in objective.forms.items()), objective.constant)
+                gradient = objective.rise(weights, values)
             else:
                 gradient = point.residual[p] * scale[p]
             if p not in first:

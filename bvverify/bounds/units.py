@@ -64,6 +64,12 @@ class Corners:
             None if spread is None else spread[rows, units],
         )
 
+    def repeat(self, rows: int) -> Corners:
+        """Those of one row, for several."""
+        left, right = (None if side is None else side.expand(-1, -1, rows, -1) for side in (self.left, self.right))
+        assert left is not None
+        return Corners(left, right, None if self.spread is None else self.spread.expand(rows, -1))
+
 
 def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """The sum over units of the least ``c z - m a``, (rows,), and the minimising (a, z)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from bvverify.model.types import Float32Array
 
 Split = tuple[int, int, int]
 """Operation (or ``INPUT``), unit, value: at most it in the first part, above it in the second."""
+Limits = dict[int, tuple[Any, Any]]
+"""The least and the most of accumulators, by operation: int64 (units,) twice."""
+Content = tuple[Any, ...]
 _NOTHING: dict[int, Tensor] = {}
 """One for all closed nodes: an empty dictionary takes 64 bytes."""
 OPEN = -1
@@ -38,8 +42,26 @@ class Node:
     leaf: int = -1
     same: Node | None = None
     """Another node with the same ranges, whose tree proves this one too."""
+    narrowed: bool = False
+    """Ranges were narrowed here (``search.narrow``), or are while others are split off."""
+    base: Limits | None = None
+    """What the splits above it come to, by operation: where many are in a row, nobody has to go through them again."""
     stuck: bool = False
     """Every unit is settled, and no input was found nor excluded: a solver's, once nothing else is open, and then of splits of inputs."""
+
+    def lift(self) -> Content:
+        """What stands at this node, taken out: it is open, without a split."""
+        out = self.split, self.bound, self.m, self.logits, self.children, self.kind, self.leaf
+        self.split, self.m, self.logits, self.children, self.kind, self.leaf = None, _NOTHING, None, None, None, -1
+        return out
+
+    def lower(self, content: Content) -> None:
+        """Put in what stood elsewhere."""
+        bound = self.bound
+        self.split, self.bound, self.m, self.logits, self.children, self.kind, self.leaf = content
+        self.bound = max(self.bound, bound)
+        for child in self.children or ():
+            child.parent = self
 
     def close(self, kind: Kind, leaf: int = -1) -> None:
         """Be split, or a leaf: nothing starts here any more."""
@@ -70,25 +92,26 @@ class State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seed:
-    """An open node on its own: its conjunction and the way to it from the root (each split, and whether into its second part)."""
+    """An open node on its own: its conjunction, the way to it (each split, and whether into its second part), the base it begins at."""
 
     conjunction: int
     path: tuple[tuple[Split, bool], ...]
     state: State
+    base: Limits | None = None
 
     @staticmethod
     def of(node: Node) -> Seed:
         """An open node of a search."""
         path, at = [], node
-        while at.parent is not None:
+        while at.parent is not None and at.base is None:
             assert at.parent.split is not None
             path.append((at.parent.split, at.second))
             at = at.parent
-        return Seed(node.conjunction, tuple(path[::-1]), node.state())
+        return Seed(node.conjunction, tuple(path[::-1]), node.state(), at.base)
 
     def node(self, number: int) -> Node:
         """The node again, below a bare path."""
-        at = Node(0, None, self.conjunction)
+        at = Node(0, None, self.conjunction, base=self.base)
         for split, second in self.path:
             at.split, at.kind = split, Kind.SPLIT
             at = Node(0, at, self.conjunction, second)
@@ -120,6 +143,20 @@ class Grown:
             elif node.kind is None:
                 still.append(node.state())
         return Grown(tuple(kinds), tuple(splits), tuple(leaves), tuple(still))
+
+
+def rebase(root: Node, base: Limits) -> None:
+    """Make ``base`` what the splits above a node come to; what is kept below it is narrowed by it."""
+    root.base = base
+    stack = list(root.children or ())
+    while stack:
+        node = stack.pop()
+        stack += node.children or ()
+        if node.base is not None:
+            node.base = dict(node.base)
+            for op, (lo, hi) in base.items():
+                least, most = node.base.get(op, (lo, hi))
+                node.base[op] = np.maximum(least, lo), np.minimum(most, hi)
 
 
 def preorder(root: Node) -> Iterator[Node]:

@@ -9,7 +9,6 @@ resists is a solver's, once nothing else is open, and then inputs are split: at 
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +17,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
+from bvverify.bounds.ascent import Ascent, Objective, Settings
 from bvverify.bounds.interval import Bounds
-from bvverify.bounds.lagrange import Relaxation, exponents_for
 from bvverify.bounds.linear_maps import Tensor
-from bvverify.certify.ranges import ANYTHING, Limits, propagate
 from bvverify.errors import InternalError
-from bvverify.model.certificate import INPUT, Forest, Kind, Multipliers, units
+from bvverify.model.certificate import INPUT, Forest, Kind
 from bvverify.model.query import Box
 from bvverify.model.types import Int64Array
 from bvverify.run.replay import violates
@@ -32,11 +29,11 @@ from bvverify.search import saturation
 from bvverify.search.branching import choose
 from bvverify.search.cell import Cells
 from bvverify.search.leaves import Leaves
-from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves, preorder
+from bvverify.search.narrow import Narrow
+from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
-from bvverify.search.rows import Rows
-from bvverify.search.work import Work
+from bvverify.search.tree import Tree, rows_at
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 
@@ -46,19 +43,23 @@ _SLOWEST, _FASTEST, _FAR = 0.25, 3.0, 15.0
 """A node's steps are ``gap / _FAR`` times as long, within the other two: far from closing it has far to climb, near it long steps lose what
 its parent had found."""
 _TARGET = 1e-3
-_WEIGHT_BITS = 12
 _ENDS = -2.5
 """The first logit of the forms of ends."""
 _CELLS = 64
 """Settled nodes of a batch in which a witness is looked for."""
 _FEW_INPUTS = 12.0
 """Bits of a box that is split rather than given to a solver: what is split is checked."""
-_MULTIPLIER_LIMIT = (1 << 31) - 1
 _WORK = 4 * 10**7
 """Multiplications of a batch, about: what bounds the time between two looks at the clock."""
+_BATCH = 16, 256
+"""The fewest and the most nodes that a batch splits."""
 _TRIES, _EARLY, _EARLY_DEEP, _FREE, _SHARE = 6, 60, 30, 2, 0.1
 """Local searches a batch at most; how many of them, and of those in levels, are early, when they may cost as much as the bounds; how many
 are free; the share of what the bounds cost that the others may cost. Counted, not timed, so that a search depends on its seed alone."""
+
+
+_LATELY = 0.1
+"""The share of the last batch in what a split gains lately."""
 
 
 class Attack(Protocol):
@@ -105,7 +106,7 @@ class Outcome:
         return self.witness is not None or self.trees is not None
 
 
-class Search:
+class Search(Tree):
     """The search for a root and some conjunctions; ``run`` can be called again with a later deadline."""
 
     def __init__(
@@ -116,22 +117,14 @@ class Search:
         solver: Solver | None = None,
         report: Report | None = None,
     ) -> None:
-        self.root, self.query, self.network = root, root.query, root.query.network
+        super().__init__(root, conjunctions)
         self.attack, self.solver, self.report = attack, solver, report or (lambda _line: None)
-        self.relaxation: Relaxation = root.relaxation()
-        self.claims = root.limits()
-        self.open: list[tuple[bool, float, int, Node]] = []
-        self.nodes, self.attacked, self.deepened, self.asked = 0, 0, 0, 0
+        self.attacked, self.deepened, self.asked = 0, 0, 0
         self.early, self.early_deep = _EARLY, _EARLY_DEEP
-        self.leaves = Leaves()
-        self.exponents: dict[int, int] = {}
+        self.narrow = Narrow(self)
         self.witness: Int64Array | None = None
-        self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
-        self.trees = {i: self._node(None, i) for i in conjunctions}
         self.cells: Cells | None = None
-        work = Work.of(self.relaxation)
-        self.batch = int(np.clip(_WORK // work.bounding, 16, 256))
-        self.polish_cost, self.deepen_cost = work.polish / work.node, work.deepen / work.node
+        self.batch = int(np.clip(_WORK // self.costs.bounding, *_BATCH))
 
     def run(self, deadline: float | None, most_nodes: int | None = None, reserve: Reserve | None = None) -> Outcome:
         """Search until everything is closed, a witness is found, or the deadline or the number of nodes is reached.
@@ -145,6 +138,8 @@ class Search:
             if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             self._work(self._parts(self.take(self.batch), until), NODE_SETTINGS, until)
+            if self.nodes >= self.narrow.due and self.witness is None:
+                self.narrow.look(self._again, until)
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")
         done = not self.open and self.witness is None
@@ -159,33 +154,12 @@ class Search:
         bound = min((node.bound for node in left), default=np.inf)
         return Outcome(None, None, self.nodes, len(left), bound, tuple(sorted({node.conjunction for node in left})))
 
-    @property
-    def closed(self) -> int:
-        """Leaves that are closed."""
-        return (self.nodes + len(self.trees)) // 2 - len(self.open)
-
-    def sample(self, most: int) -> dict[int, Forest]:
-        """The tree of each conjunction as it is, with at most so many closed leaves in all; solver leaves stand for the others."""
-        left, out = most, {}
-        for i, node in self.trees.items():
-            out[i] = self._forest(node, left)
-            left -= int(((out[i].kind == Kind.BOUND) | (out[i].kind == Kind.INTERVAL)).sum())
-        return out
-
     def suggest(self, points: Int64Array) -> None:
         """Inputs (batch, *input shape) that came near to a violation."""
         if self.attack is not None:
             self.attack.suggest(sorted({node.conjunction for *_, node in self.open}), points)
 
     # -- in parts (``search.spread``) ------------------------------------------------------------------------------------
-
-    def take(self, most: int) -> list[Node]:
-        """Open nodes out of the pool, the worst first, those that are stuck last."""
-        return [heapq.heappop(self.open)[-1] for _ in range(min(most, len(self.open)))]
-
-    def put_back(self, node: Node) -> None:
-        """An open node into the pool."""
-        heapq.heappush(self.open, (node.stuck, node.bound, node.number, node))
 
     def plant(self, seeds: Sequence[Seed]) -> list[Node]:
         """Begin below nodes of another search, instead of at the root; what is early in a search has been there."""
@@ -207,25 +181,12 @@ class Search:
                     node.take(next(still))
                     self.put_back(node)
                 elif kind == Kind.SPLIT:
-                    first_part, second_part = self._split_at(node, *next(splits))
+                    first_part, second_part = self.split_at(node, *next(splits))
                     stack += [second_part, first_part]
                 else:
                     node.close(Kind(kind), first + next(numbers) if kind == Kind.BOUND else -1)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
-
-    def _node(self, parent: Node | None, conjunction: int, second: bool = False) -> Node:
-        self.nodes += 1
-        node = Node(self.nodes, parent, conjunction, second)
-        if parent is not None:
-            node.bound, node.m, node.logits = parent.bound, parent.m, parent.logits
-        return node
-
-    def _branch(self, parent: Node) -> tuple[Node, Node]:
-        children = self._node(parent, parent.conjunction), self._node(parent, parent.conjunction, True)
-        parent.children = children
-        parent.close(Kind.SPLIT)
-        return children
 
     def _parts(self, nodes: list[Node], deadline: float | None) -> list[Node]:
         """The parts of nodes; of those that are stuck, where a solver does not close them."""
@@ -253,7 +214,7 @@ class Search:
                 place = int(np.searchsorted(unit.keep, cut.output))
                 group = 0 if len(unit.early) == 1 else place // (len(unit.keep) // len(unit.early))
                 threshold = int(unit.early[group, 0 if cut.lower else -1])
-                parts = self._split_at(main, self.rows.output_op, cut.output, threshold - 1)
+                parts = self.split_at(main, self.rows.output_op, cut.output, threshold - 1)
                 aside, main = parts if cut.lower else parts[::-1]
                 key = cut.output, cut.lower
                 if cut.met and aside.parent is root and len(rows) == 1:
@@ -265,30 +226,6 @@ class Search:
             leaves.append(main)
         return leaves
 
-    def _split_at(self, node: Node, op: int, unit: int, value: int) -> tuple[Node, Node]:
-        node.split = op, unit, value
-        return self._branch(node)
-
-    def _limits(self, nodes: list[Node]) -> Limits:
-        """The claims and each node's splits, as the kernel combines them."""
-        out: dict[int, tuple[Any, Any]] = {}
-        for row, node in enumerate(nodes):
-            at: Node = node
-            while at.parent is not None:
-                assert at.parent.split is not None
-                op, unit, value = at.parent.split
-                if op not in out:
-                    size = units(self.network, op)
-                    known = self.claims.get(op, (np.full((1, size), -ANYTHING), np.full((1, size), ANYTHING)))
-                    out[op] = tuple(np.repeat(side, len(nodes), axis=0) for side in known)  # type: ignore[assignment]
-                lo, hi = out[op]
-                if at.second:
-                    lo[row, unit] = max(lo[row, unit], value + 1)
-                else:
-                    hi[row, unit] = min(hi[row, unit], value)
-                at = at.parent
-        return self.claims | out
-
     # -- bounding ------------------------------------------------------------------------------------------------------
 
     def _work(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
@@ -296,9 +233,16 @@ class Search:
             if self.witness is None:
                 self._bound(nodes[start : start + 2 * self.batch], settings, deadline)
 
+    def _again(self, nodes: list[Node], deadline: float | None) -> bool:
+        """Bound open nodes once more; whether the search goes on. What splits gain is learned from splits alone."""
+        gain = self.gain
+        self._work(nodes, NODE_SETTINGS, deadline)
+        self.gain = gain
+        return self.witness is None
+
     def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
         """Close what can be closed, find a split for the rest and put it into the pool."""
-        ranges = propagate(self.root.frame, self.query.box.lo[None], self.query.box.hi[None], self._limits(nodes), self.root.ranges.opaque)
+        ranges = self.ranges(nodes)
         closed = np.broadcast_to(ranges.empty, (len(nodes),)) | self.rows.excluded([n.conjunction for n in nodes], ranges)
         for i in np.flatnonzero(closed):
             nodes[i].kind = Kind.INTERVAL
@@ -306,23 +250,18 @@ class Search:
         if not len(rest):
             return
         nodes = [nodes[i] for i in rest]
-        relaxation = self.relaxation
-        acc = {i: tuple(_rows(side, rest)[:, relaxation.units[i].keep] for side in ranges.acc[i]) for i in relaxation.units}
-        tensors = {i: (torch.from_numpy(lo.copy()), torch.from_numpy(hi.copy())) for i, (lo, hi) in acc.items()}
-        corners = {i: relaxation.corners(i, lo, hi, torch.float32) for i, (lo, hi) in tensors.items() if i != self.rows.output_op}
-        x = tuple(_rows(side[0].reshape(len(side[0]), -1), rest) for side in (ranges.lo, ranges.hi))
-        split_inputs = len(ranges.lo[0]) > 1
-        output = self.network.output.tensor
-        outputs = tuple(_rows(side[output].reshape(len(side[output]), -1), rest) for side in (ranges.lo, ranges.hi))
-        objective = self.rows.objective([n.conjunction for n in nodes], tensors, outputs)
+        tensors, corners, part, objective = self.relaxed(nodes, ranges, rest)
         m, logits = self._start(nodes, corners, objective)
         settings = replace(settings, target=_TARGET, deadline=deadline)
         pace = None if not nodes[0].m else _pace(torch.tensor([n.bound for n in nodes]))
-        best = self._ascend(corners, m, logits, objective, settings, x if split_inputs else None, pace)
-        part = x if split_inputs else None
-        done = self._close(nodes, torch.nonzero(best.value > 0)[:, 0], tensors, best, objective, part)
-        value = torch.maximum(best.value.double(), torch.tensor([n.bound for n in nodes], dtype=torch.float64))
-        choice = choose(relaxation, tensors, best)
+        best = self.ascend(corners, m, logits, objective, settings, part, pace)
+        done = self.close(nodes, torch.nonzero(best.value > 0)[:, 0], tensors, best, objective, part)
+        before = torch.tensor([n.bound for n in nodes], dtype=torch.float64)
+        value = torch.maximum(best.value.double(), before)
+        if bool(torch.isfinite(before).all()):
+            gained = float((value.clamp(max=0) - before).mean())
+            self.gain = gained if self.gain == 0 else _LATELY * gained + (1 - _LATELY) * self.gain
+        choice = choose(self.relaxation, tensors, best)
         settled = np.flatnonzero(~done & (True if choice is None else choice.score.numpy() <= 0))
         if len(settled):
             done |= self._in_cells(nodes, settled, tensors, best, objective, part, deadline)
@@ -333,6 +272,7 @@ class Search:
             if choice is not None and float(choice.score[row]) > 0:
                 node.split = int(choice.op[row]), int(choice.unit[row]), int(choice.value[row])
             else:
+                x = tuple(rows_at(side[0].reshape(len(side[0]), -1), rest) for side in (ranges.lo, ranges.hi))
                 node.split = self._split_input(x, best, int(row))
                 if node.split is None:
                     self._at_a_point(node, x[0][row])
@@ -351,63 +291,6 @@ class Search:
         objective = objective.to(torch.float32)
         weights = objective.weights(logits)
         return self.relaxation.start(corners, {t: (weights[:, :, None] * f).sum(1) for t, f in objective.forms.items()}), logits
-
-    def _ascend(
-        self,
-        corners: dict[int, Any],
-        m: dict[int, Tensor],
-        logits: Tensor,
-        objective: Objective,
-        settings: Settings,
-        x: tuple[Any, ...] | None,
-        pace: Tensor | None,
-    ) -> Ascent:
-        box = self.relaxation.box(x, torch.float32)
-        best = ascend(self.relaxation, corners, m, logits, objective.to(torch.float32), settings, box, pace)
-        if not self.exponents:
-            self.exponents = exponents_for(best.m)
-            if self.rows.output_op is not None:
-                self.exponents |= exponents_for({self.rows.output_op: self.rows.pull})
-        return best
-
-    def _close(
-        self,
-        nodes: list[Node],
-        rows: Tensor,
-        tensors: dict[int, Any],
-        best: Ascent,
-        objective: Objective,
-        x: tuple[Any, ...] | None,
-    ) -> Any:
-        """Which nodes, of these rows, are bounded above zero at integer multipliers; their leaves are kept."""
-        done = np.zeros(len(nodes), bool)
-        if not len(rows):
-            return done
-        objective = Objective({t: f[rows] for t, f in objective.forms.items()}, objective.constant[rows], objective.present[rows])
-        shares = objective.weights(best.logits[rows].double())
-        m = {i: v[rows].double() for i, v in best.m.items()}
-        about = [nodes[i].conjunction for i in rows.tolist()]
-        if self.rows.output_op is not None:
-            m[self.rows.output_op] = (shares[:, :, None] * self.rows.pull[self.rows.at(about)]).sum(1)
-        rounded = {
-            i: torch.round(torch.ldexp(v, torch.tensor(self.exponents[i]))).clamp(-_MULTIPLIER_LIMIT, _MULTIPLIER_LIMIT)
-            for i, v in m.items()
-        }
-        exact = {i: torch.ldexp(v, torch.tensor(-self.exponents[i])) for i, v in rounded.items()}
-        weight = torch.round(torch.ldexp(shares[:, : self.rows.most_rows], torch.tensor(_WEIGHT_BITS)))
-        w = torch.ldexp(weight, torch.tensor(-_WEIGHT_BITS))
-        corners = {i: self.relaxation.corners(i, lo[rows], hi[rows], torch.float64) for i, (lo, hi) in tensors.items()}
-        forms, constant = self.rows.exact(about, w)
-        part = None if x is None else tuple(side[rows.numpy()] for side in x)
-        box = self.relaxation.box(part, torch.float64)
-        value = self.relaxation.evaluate(corners, exact, forms, constant, box=box, gradient=False).value
-        kept = value > 1e-6
-        good = rows[kept].numpy()
-        numbers = self.leaves.add(weight[kept].numpy().astype(np.int64), {i: v[kept].numpy().astype(np.int32) for i, v in rounded.items()})
-        for row, number in zip(good, numbers, strict=True):
-            nodes[row].close(Kind.BOUND, number)
-        done[good] = True
-        return done
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
@@ -435,7 +318,7 @@ class Search:
         share = torch.where(worth > 0, (1e-3 - 2 * best.value[at].double().clamp(max=0)) / worth, 0.0)
         for i, v in r.items():
             best.m[i][at] += (share[:, None] * v).to(best.m[i].dtype)
-        done = self._close(nodes, at[worth > 0], tensors, best, objective, x)
+        done = self.close(nodes, at[worth > 0], tensors, best, objective, x)
         left = torch.from_numpy(np.flatnonzero(~done[rows]))[:_CELLS]
         if len(left):
             part = self.cells.cell(tensors, box, at[left])
@@ -451,7 +334,7 @@ class Search:
     def _ask(self, solver: Solver, node: Node) -> bool:
         """Ask a solver about a node; whether it needs no more."""
         self.asked += 1
-        ranges = propagate(self.root.frame, self.query.box.lo[None], self.query.box.hi[None], self._limits([node]), self.root.ranges.opaque)
+        ranges = self.ranges([node])
         answer = solver(node.conjunction, bounds_of(self.network, ranges, 0), Box.of(ranges.lo[0][0], ranges.hi[0][0]))
         if isinstance(answer, np.ndarray):
             self.witness = answer
@@ -489,11 +372,11 @@ class Search:
             return
         self.witness, starts = self.attack.candidates([nodes[row].conjunction for row in rows], x)
         for conjunction, start in starts[:_TRIES]:
-            if self.witness is not None or not self._affords(self.attacked, self.polish_cost, self.early, deadline):
+            if self.witness is not None or not self._affords(self.attacked, self.costs.polish, self.early, deadline):
                 break
             self.attacked += 1
             self.witness = self.attack.polish(conjunction, start)
-        while self.witness is None and self.attack.deepens and self._affords(self.deepened, self.deepen_cost, self.early_deep, deadline):
+        while self.witness is None and self.attack.deepens and self._affords(self.deepened, self.costs.deepen, self.early_deep, deadline):
             self.deepened += 1
             self.witness = self.attack.deepen()
 
@@ -502,42 +385,7 @@ class Search:
         share = 1.0 if made < early else _SHARE
         return made * cost <= share * self.nodes + _FREE * cost and (deadline is None or time.monotonic() < deadline)
 
-    # -- the proof -----------------------------------------------------------------------------------------------------
-
-    def _forest(self, root: Node, most: int | None = None) -> Forest:
-        """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves."""
-        kinds, splits, leaves = [], [], []
-        for node in preorder(root):
-            if most is not None and node.children is None:
-                if node.kind is None or most == 0:
-                    kinds.append(int(Kind.SOLVER))
-                    continue
-                most -= 1
-            if node.kind is None:
-                raise InternalError("a tree without an end was called closed: please report this")
-            kinds.append(int(node.kind))
-            if node.children is not None:
-                assert node.split is not None
-                splits.append(node.split)
-            elif node.kind is Kind.BOUND:
-                leaves.append(node.leaf)
-        split = np.array(splits, np.int64).reshape(-1, 3).T
-        values, exponents = {}, {}
-        weight = np.zeros((0, self.rows.most_rows), np.int64)
-        if leaves:
-            weight, multipliers = self.leaves.at(leaves)
-            for index, known in multipliers.items():
-                unit = self.relaxation.units[index]
-                full = np.zeros((len(leaves), unit.size), np.int64)
-                full[:, unit.keep] = known
-                values[index], exponents[index] = full, self.exponents[index] - _WEIGHT_BITS
-        return Forest(np.array(kinds, np.int64), split[0], split[1], split[2], weight, Multipliers(len(leaves), values, exponents))
-
 
 def _pace(bound: Tensor) -> Tensor:
     """How long the steps of nodes with these parents' bounds are, as a multiple of the settings' rate."""
     return (-bound / _FAR).clamp(_SLOWEST, _FASTEST)
-
-
-def _rows(side: Any, rows: Any) -> Any:
-    return np.repeat(side, len(rows), axis=0) if len(side) == 1 else side[rows]

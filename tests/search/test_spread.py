@@ -153,7 +153,7 @@ def test_a_seed_is_the_node():
     for *_, node in search.open:
         again = pickle.loads(pickle.dumps(Seed.of(node))).node(7)
         assert (again.conjunction, again.split, again.bound, again.number) == (node.conjunction, node.split, node.bound, 7)
-        mine, theirs = search._limits([again]), search._limits([node])
+        mine, theirs = search.limits([again]), search.limits([node])
         assert mine.keys() == theirs.keys()
         assert all((a == b).all() for op in mine for a, b in zip(mine[op], theirs[op], strict=True))
         assert all((again.m[i] == node.m[i]).all() for i in node.m)

@@ -47,7 +47,7 @@ def test_points_lie_inside_every_subproblem_on_their_way(block):
             for point in range(len(x)):
                 nodes = path(search, root, conjunction, acc, point)
                 deepest = max(deepest, len(nodes))
-                ranges = propagate(root.frame, query.box.lo[None], query.box.hi[None], search._limits(nodes), root.ranges.opaque)
+                ranges = propagate(root.frame, query.box.lo[None], query.box.hi[None], search.limits(nodes), root.ranges.opaque)
                 assert not ranges.empty.any()
                 for lo, hi, tensor in zip(ranges.lo, ranges.hi, tensors, strict=True):
                     assert (lo <= tensor[point]).all()

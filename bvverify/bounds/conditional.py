@@ -1,0 +1,152 @@
+"""Where a violation could lie: what accumulators can be, given that a conjunction is met.
+
+A conjunction's rows r are met where they are at most zero. For any weights w >= 0, a bound of ``a + w r`` over the box is one of a wherever
+the conjunction is met: multipliers and weights are climbed together, for both ends of every accumulator at once (bounds under constraints
+on the output: Kotha et al., NeurIPS 2023). Many ranges shrink by a third where a violation is nearly excluded, with them every hull, and
+again in the next round; networks of several dense layers close by that alone where splits would take hours.
+
+It needs nothing new in a proof. What lies beyond such an end is one part of a split, and there the same multipliers, over w, and ``1 / w``
+more on the unit itself, bound the rows above zero: a leaf. The other part goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
+from bvverify.bounds.lagrange import Box, Relaxation
+from bvverify.bounds.linear_maps import Tensor
+from bvverify.bounds.units import Corners
+from bvverify.model.ops import inputs
+from bvverify.model.types import Int64Array
+
+_SETTINGS = Settings(steps=60, rate=0.15, decay=0.96)
+_WORTH = 0.02
+"""Of a range's width: what an end has to take off."""
+_SLACK = 0.02
+"""Output steps that are left on: float32 found the end, and integers have to prove it."""
+_FAR = 2.0**60
+_FIRST_WEIGHT = 0.06
+"""Of a range's width in steps: the weight of the rows to begin with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ends:
+    """Ends that can be taken off: splits at ``a <= value``; the first part is excluded where ``lower`` says so, else the second.
+
+    ``op`` and ``place`` (among the kept units) are the unit's, ``m`` and ``logits`` (ends, n) the multipliers and row weights of the
+    excluded part's leaf.
+    """
+
+    op: Int64Array
+    place: Int64Array
+    lower: Int64Array
+    value: Int64Array
+    m: dict[int, Tensor]
+    logits: Tensor
+
+    def at(self, rows: slice) -> Ends:
+        """Some of them."""
+        m = {i: v[rows] for i, v in self.m.items()}
+        return Ends(self.op[rows], self.place[rows], self.lower[rows], self.value[rows], m, self.logits[rows])
+
+    def excluded(self, ranges: dict[int, tuple[Tensor, Tensor]]) -> dict[int, tuple[Tensor, Tensor]]:
+        """Ranges by operation, int64 (1, n), in the excluded parts: (ends, n)."""
+        out = {}
+        for op, (lo, hi) in ranges.items():
+            lo, hi = lo.repeat(len(self.op), 1), hi.repeat(len(self.op), 1)
+            for rows, side, to in ((self.lower, hi, self.value), (~self.lower, lo, self.value + 1)):
+                own = np.flatnonzero(rows & (self.op == op))
+                side[own, self.place[own]] = torch.from_numpy(to[own])
+            out[op] = lo, hi
+        return out
+
+
+def ends_of(
+    relaxation: Relaxation,
+    ops: Sequence[int],
+    ranges: dict[int, tuple[Tensor, Tensor]],
+    corners: dict[int, Corners],
+    objective: Objective,
+    start: tuple[dict[int, Tensor], Tensor],
+    box: Box | None,
+    deadline: float | None,
+    most: int | None = None,
+) -> Ends | None:
+    """The ends of the accumulators of some operations that can be taken off, None where there are none; of ``most`` units of each at most.
+
+    ``ranges`` are int64 (1, n) by operation, ``corners``, ``objective``, and the multipliers and logits to ``start`` from, of one row, too.
+    """
+    parts = []
+    for index in ops:
+        unit, (l, u) = relaxation.units[index], (side[0] for side in ranges[index])
+        here = torch.nonzero(l < u)[:, 0]
+        if most is not None and len(here) > most:
+            here = here[torch.linspace(0, len(here) - 1, most).long()]
+        for sign in (1.0, -1.0):
+            ones = torch.ones(len(here), dtype=torch.float64)
+            parts.append((torch.full_like(here, index), here, l[here], u[here], unit.step[here], unit.a0[here], sign * ones))
+    if not any(len(part[0]) for part in parts):
+        return None
+    at, place, lo, hi, step, a0, sign_ = (torch.cat([part[k] for part in parts]) for k in range(7))
+    scale = (_FIRST_WEIGHT * (hi - lo) / step).float().clamp(min=1e-3)[:, None]
+    settings = replace(_SETTINGS, deadline=deadline)
+    best = _climb(relaxation, at, place, (sign_ / step).float(), scale, corners, objective, start, settings, box)
+    end, lower = (best.value.double() - _SLACK) * step, sign_ > 0
+    split = torch.where(lower, torch.ceil(a0 + end) - 1, torch.floor(a0 - end)).clamp(-_FAR, _FAR).long()
+    off = torch.where(lower, split - lo + 1, hi - split)
+    # At least one value is left: that it is excluded too is for a bound to show.
+    split = torch.where(lower, split.clamp(max=hi - 1), split.clamp(min=lo))
+    good = (off > _WORTH * (hi - lo + 1)) & torch.isfinite(best.value)
+    if not bool(good.any()):
+        return None
+    weight = best.logits[:, :-1].exp().sum(1, keepdim=True)
+    m = {i: v / weight for i, v in best.m.items()}
+    for index in ops:
+        own = torch.nonzero(at == index)[:, 0]
+        m[index][own, place[own]] += (sign_ / step)[own].float() / weight[own, 0]
+    ops_, places, lowers, values = (v[good].numpy() for v in (at, place, lower, split))
+    return Ends(ops_, places, lowers, values, {i: v[good] for i, v in m.items()}, best.logits[good, :-1])
+
+
+def _climb(
+    relaxation: Relaxation,
+    op: Tensor,
+    place: Tensor,
+    factor: Tensor,
+    scale: Tensor,
+    corners: dict[int, Corners],
+    objective: Objective,
+    start: tuple[dict[int, Tensor], Tensor],
+    settings: Settings,
+    box: Box | None,
+) -> Ascent:
+    """The best bounds of accumulators times ``factor``, relative to the reference run, plus the conjunction's rows."""
+    rows, several = len(op), objective.constant.shape[1]
+    own: dict[int, Tensor] = {}
+    for index in sorted(set(op.tolist())):
+        here = torch.nonzero(op == index)[:, 0]
+        one_hot = torch.zeros((len(here), len(relaxation.units[index].keep)))
+        one_hot[torch.arange(len(here)), place[here]] = factor[here]
+        maps = relaxation.maps[torch.float32][index]
+        assert maps is not None
+        for t, form in zip(inputs(relaxation.network.ops[index]), maps.backward(one_hot), strict=True):
+            own.setdefault(t, torch.zeros((rows, form.shape[1])))[here] += form
+    forms: dict[int, Tensor] = {}
+    for t in objective.forms.keys() | own.keys():
+        last = own[t] if t in own else torch.zeros((rows, objective.forms[t].shape[2]))
+        others = objective.forms[t].float() if t in objective.forms else torch.zeros((1, several, last.shape[1]))
+        forms[t] = torch.cat([others.expand(rows, -1, -1), last[:, None]], 1)
+    constant = torch.cat([objective.constant.float().expand(rows, -1), torch.zeros((rows, 1))], 1)
+    present = torch.cat([objective.present.expand(rows, -1), torch.ones((rows, 1), dtype=torch.bool)], 1)
+    m = {i: v.float().expand(rows, -1) * scale for i, v in start[0].items()}
+    shares = objective.weights(start[1].double()).float().clamp(min=1e-6)
+    logits = torch.cat([(shares * scale).log(), torch.zeros((rows, 1))], 1)
+    many = {i: c.repeat(rows) for i, c in corners.items()}
+    inside = None if box is None else (box[0].expand(rows, -1), box[1].expand(rows, -1))
+    best = ascend(relaxation, many, m, logits, Objective(forms, constant, present, scaled=True), settings, inside)
+    return replace(best, logits=best.logits.masked_fill(~present, -torch.inf))

@@ -1,0 +1,199 @@
+"""Narrowing: what no violation reaches at the ends of ranges is split off, for a node and all that is below it.
+
+The ends are those of ``bounds.conditional``; where integers prove them each is a split with one closed part, and ranges shrink round by
+round. In networks of several layers that closes nodes whose subtrees would not end: where the kinks are used up, a split gains next to
+nothing. Elsewhere it costs as much as some hundred nodes and brings little. So what it should save is weighed against what it costs: a
+leaf that misses m has about ``2^(m / g)`` nodes below it while splits gain g each, and narrowing brings a share of what is missing; both
+are learned from what they brought lately. Counted, not timed, so that a search depends on its seed alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bvverify.bounds.ascent import Objective, Settings
+from bvverify.bounds.conditional import Ends, ends_of
+from bvverify.bounds.linear_maps import Tensor
+from bvverify.bounds.units import Corners
+from bvverify.model.certificate import Kind
+from bvverify.model.ops import Conv2d, Dense
+from bvverify.search.node import Node, open_leaves, rebase
+from bvverify.search.tree import Tree
+
+_SETTINGS = Settings(steps=100, rate=0.1, decay=0.975)
+_ROUNDS, _STALLED = 10, 0.95
+"""Rounds at most, as long as they make ranges shrink to less than this part."""
+_SAMPLE, _OF_SAMPLE = 32, 0.1
+"""Units of an operation that show whether the others are worth it; the share of their ends that has to come off."""
+_FIRST, _AGAIN = 1000, 1.1
+"""Nodes before the first look at the tree; how many times as many there are at the next."""
+_SHARE = 1.0
+"""Of the nodes: what narrowing may cost, in nodes."""
+_TOGETHER = 256
+"""Ends that are proved at once."""
+_END = 1.3
+"""What an end costs, in nodes."""
+_LEAF = 100.0
+"""Nodes that narrowing is taken to save below a leaf, at most."""
+_NEARER = 0.8
+"""Of what was missing at the last narrowing above: what may be missing for another."""
+_AT_FIRST, _LATELY = 0.3, 0.1
+"""The share of what is missing that narrowing is taken to bring before it was tried; the weight of the last trial in what it brings."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """A node as the bounds see it: all of one row."""
+
+    tensors: dict[int, tuple[Tensor, Tensor]]
+    corners: dict[int, Corners]
+    x: tuple[Any, Any] | None
+    objective: Objective
+    start: tuple[dict[int, Tensor], Tensor]
+
+
+class Narrow:
+    """For one tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.due = _FIRST
+        """The number of nodes at which to look next."""
+        self.share, self.spent = _AT_FIRST, 0.0
+
+    def look(self, again: Callable[[list[Node], float | None], bool], deadline: float | None) -> None:
+        """Narrow where it should pay; ``again`` bounds open nodes once more, in their narrower ranges, and says whether to go on."""
+        tree = self.tree
+        for node in self._choose():
+            late = deadline is not None and time.monotonic() > deadline
+            if late or self.spent > _SHARE * tree.nodes:
+                break
+            missing = -node.bound
+            left, nodes = self.narrow(node, deadline)
+            self.share += _LATELY * ((missing - left) / missing - self.share)
+            if not again(nodes, deadline):
+                break
+        self.due = int(tree.nodes * _AGAIN) + 1
+
+    def _choose(self) -> list[Node]:
+        """Nodes below which narrowing should save more than it costs, those where it should save most first; no two on one path."""
+        saved: defaultdict[int, float] = defaultdict(float)
+        nodes: dict[int, Node] = {}
+        for stuck, _, _, leaf in self.tree.open:
+            way, at = [], leaf
+            while not at.narrowed and at.parent is not None:
+                way.append(at)
+                at = at.parent
+            most = -_NEARER * at.bound if at.narrowed else np.inf
+            node = next((n for n in [at, *way[::-1]] if not n.narrowed and 0 < -n.bound <= most and np.isfinite(n.bound)), None)
+            if node is not None and not stuck:
+                nodes[node.number] = node
+                saved[node.number] += self._saves(-leaf.bound, self.share * -node.bound)
+        units = self.tree.relaxation.units
+        cost = self.tree.costs.calls + 2 * _END * sum(len(units[i].keep) for i in self._ops())
+        worth = [number for number, much in saved.items() if much >= cost]
+        return [nodes[number] for number in sorted(worth, key=lambda number: (-saved[number], number))]
+
+    def _saves(self, missing: float, rise: float) -> float:
+        """How many nodes fewer are below a leaf that misses so much when its bound rises by so much."""
+        gain = max(self.tree.gain, 1e-9)
+        return min(2.0 ** min(missing / gain, 30.0) * (1 - 2.0 ** -(rise / gain)), _LEAF)
+
+    def _ops(self) -> list[int]:
+        """The operations whose accumulators are narrowed."""
+        ops, last = self.tree.network.ops, self.tree.rows.output_op
+        return [i for i in self.tree.relaxation.units if isinstance(ops[i], Dense | Conv2d) and i != last]
+
+    def narrow(self, top: Node, deadline: float | None) -> tuple[float, list[Node]]:
+        """Narrow a node that is open, or has open leaves below it; what is still missing there, and the leaves, taken out of the pool."""
+        tree = self.tree
+        left = [node for node in open_leaves(top) if not node.stuck]
+        stuck = [node for node in open_leaves(top) if node.stuck]
+        start = min(left, key=lambda node: (node.bound, node.number))
+        assert start.logits is not None
+        m, logits = {i: v[None] for i, v in start.m.items()}, start.logits[None]
+        gone = {id(node) for node in left + stuck}
+        tree.open = [entry for entry in tree.open if id(entry[-1]) not in gone]
+        heapq.heapify(tree.open)
+        below = top.lift()
+        top.narrowed = True
+        node = self._rounds(top, (m, logits), deadline)
+        if node.kind is not None:
+            return 0.0, []
+        node.lower(below)
+        rebase(node, {op: (lo[0], hi[0]) for op, (lo, hi) in tree.limits([node]).items()})
+        for entry in stuck:
+            tree.put_back(entry)
+        return -node.bound, left if node.children is not None else [node]
+
+    def _rounds(self, node: Node, start: tuple[dict[int, Tensor], Tensor], deadline: float | None) -> Node:
+        """What is left of a node after some rounds, closed or not."""
+        tree, ops, width = self.tree, self._ops(), np.inf
+        for number in range(_ROUNDS + 1):
+            ranges = tree.ranges([node])
+            if ranges.empty.any() or tree.rows.excluded([node.conjunction], ranges)[0]:
+                node.close(Kind.INTERVAL)
+                break
+            tensors, corners, x, objective = tree.relaxed([node], ranges, np.arange(1))
+            best = tree.ascend(corners, *start, objective, replace(_SETTINGS, deadline=deadline), x, None)
+            start = best.m, best.logits
+            self.spent += 2
+            node.bound = max(node.bound, float(best.value[0]))
+            if tree.close([node], torch.nonzero(best.value > 0)[:, 0], tensors, best, objective, x)[0]:
+                break
+            steps = sum(float(((tensors[i][1] - tensors[i][0]) / tree.relaxation.units[i].step).sum()) for i in self._ops())
+            late = deadline is not None and time.monotonic() > deadline
+            if late or number == _ROUNDS or steps > _STALLED * width:
+                break
+            state = _State(tensors, corners, x, objective, start)
+            if number == 0:
+                ops = self._worth(ops, state, deadline)
+            width, ends = steps, self._ends(ops, state, None, deadline)
+            if ends is not None:
+                node = self._split_off(node, ends, state)
+        return node
+
+    def _worth(self, ops: list[int], state: _State, deadline: float | None) -> list[int]:
+        """The operations of which ends of a sample come off; all, where a sample would be most of them."""
+        if _count(ops, state, None) <= 2 * _count(ops, state, _SAMPLE):
+            return ops
+        ends = self._ends(ops, state, _SAMPLE, deadline)
+        found = Counter([] if ends is None else ends.op.tolist())
+        return [i for i in ops if found[i] > _OF_SAMPLE * _count([i], state, _SAMPLE)]
+
+    def _ends(self, ops: list[int], state: _State, most: int | None, deadline: float | None) -> Ends | None:
+        tree = self.tree
+        self.spent += tree.costs.calls + _END * _count(ops, state, most)
+        box = tree.relaxation.box(state.x, torch.float32)
+        return ends_of(tree.relaxation, ops, state.tensors, state.corners, state.objective, state.start, box, deadline, most)
+
+    def _split_off(self, node: Node, ends: Ends, state: _State) -> Node:
+        """Split off what is excluded, as far as integers prove it; what is left."""
+        tree = self.tree
+        for first in range(0, len(ends.op), _TOGETHER):
+            part = ends.at(slice(first, first + _TOGETHER))
+            count = len(part.op)
+            x = None if state.x is None else (np.repeat(state.x[0], count, axis=0), np.repeat(state.x[1], count, axis=0))
+            about, ranges = [node.conjunction] * count, part.excluded(state.tensors)
+            kept, leaves = tree.prove(about, ranges, part.m, part.logits, state.objective.repeat(count), x)
+            for k, leaf in zip(np.flatnonzero(kept.numpy()).tolist(), leaves, strict=True):
+                op = int(part.op[k])
+                sides = tree.split_at(node, op, int(tree.relaxation.units[op].keep[part.place[k]]), int(part.value[k]))
+                excluded, node = sides if part.lower[k] else sides[::-1]
+                excluded.close(Kind.BOUND, leaf)
+                node.narrowed = True
+        return node
+
+
+def _count(ops: Sequence[int], state: _State, most: int | None) -> int:
+    """How many ends the open accumulators of some operations have, of ``most`` of each at most."""
+    opened = [int((lo < hi).sum()) for lo, hi in (state.tensors[i] for i in ops)]
+    return 2 * sum(n if most is None else min(n, most) for n in opened)
