@@ -1,6 +1,6 @@
 """The leaves that bounds closed: their row weights and multipliers, kept in the batches in which they came.
 
-A search can have millions: one by one, as arrays of their own, they would take three times the memory.
+A search can have millions; one by one each would be several arrays and a dictionary, larger than what they hold.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from bvverify.bounds.linear_maps import Tensor
 from bvverify.bounds.units import Corners
 from bvverify.model.certificate import Kind
 from bvverify.model.ops import Conv2d, Dense
-from bvverify.search.node import Node, open_leaves, rebase
+from bvverify.search.node import Node, open_leaves, preorder, rebase
 from bvverify.search.tree import Tree
 
 _SETTINGS = Settings(steps=100, rate=0.1, decay=0.975)
@@ -127,6 +127,7 @@ class Narrow:
         top.narrowed = True
         node = self._rounds(top, (m, logits), deadline)
         if node.kind is not None:
+            tree.dropped += sum(1 for child in below.children or () for _ in preorder(child))
             return 0.0, []
         node.lower(below)
         rebase(node, {op: (lo[0], hi[0]) for op, (lo, hi) in tree.limits([node]).items()})

@@ -18,7 +18,6 @@ Split = tuple[int, int, int]
 """Operation (or ``INPUT``), unit, value: at most it in the first part, above it in the second."""
 Limits = dict[int, tuple[Any, Any]]
 """The least and the most of accumulators, by operation: int64 (units,) twice."""
-Content = tuple[Any, ...]
 _NOTHING: dict[int, Tensor] = {}
 """One for all closed nodes: an empty dictionary takes 64 bytes."""
 OPEN = -1
@@ -51,15 +50,14 @@ class Node:
 
     def lift(self) -> Content:
         """What stands at this node, taken out: it is open, without a split."""
-        out = self.split, self.bound, self.m, self.logits, self.children, self.kind, self.leaf
+        out = Content(self.split, self.bound, self.m, self.logits, self.children, self.kind, self.leaf)
         self.split, self.m, self.logits, self.children, self.kind, self.leaf = None, _NOTHING, None, None, None, -1
         return out
 
     def lower(self, content: Content) -> None:
         """Put in what stood elsewhere."""
-        bound = self.bound
-        self.split, self.bound, self.m, self.logits, self.children, self.kind, self.leaf = content
-        self.bound = max(self.bound, bound)
+        self.split, self.bound, self.m, self.logits = content.split, max(self.bound, content.bound), content.m, content.logits
+        self.children, self.kind, self.leaf = content.children, content.kind, content.leaf
         for child in self.children or ():
             child.parent = self
 
@@ -77,6 +75,19 @@ class Node:
         """Become open, with that state."""
         self.split, self.bound, self.stuck = state.split, state.bound, state.stuck
         self.m, self.logits = {i: torch.from_numpy(v) for i, v in state.m.items()}, torch.from_numpy(state.logits)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What stands at a node, whether it is open, split or closed."""
+
+    split: Split | None
+    bound: float
+    m: dict[int, Tensor]
+    logits: Tensor | None
+    children: tuple[Node, Node] | None
+    kind: Kind | None
+    leaf: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

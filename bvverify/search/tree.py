@@ -36,7 +36,7 @@ class Tree:
         self.relaxation: Relaxation = root.relaxation()
         self.claims = root.limits()
         self.open: list[tuple[bool, float, int, Node]] = []
-        self.nodes = 0
+        self.nodes = self.dropped = 0
         self.leaves = Leaves()
         self.exponents: dict[int, int] = {}
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
@@ -48,7 +48,7 @@ class Tree:
     @property
     def closed(self) -> int:
         """Leaves that are closed."""
-        return (self.nodes + len(self.trees)) // 2 - len(self.open)
+        return (self.nodes - self.dropped + len(self.trees)) // 2 - len(self.open)
 
     def sample(self, most: int) -> dict[int, Forest]:
         """The tree of each conjunction as it is, with at most so many closed leaves in all; solver leaves stand for the others."""

@@ -1,4 +1,4 @@
-"""Narrowing: no violation is lost at the ends that are split off, proofs are whole, and what is kept with nodes is what their splits say."""
+"""Narrowing: no violation is lost at the ends that are split off, proofs are whole, and what nodes keep is what their splits say."""
 
 import pickle
 from dataclasses import replace
