@@ -35,13 +35,13 @@ _SAMPLE, _OF_SAMPLE = 32, 0.1
 """Units of an operation that show whether the others are worth it; the share of their ends that has to come off."""
 _FIRST, _AGAIN = 1000, 1.1
 """Nodes before the first look at the tree; how many times as many there are at the next."""
-_SHARE = 1.0
+_SHARE = 2.0
 """Of the nodes: what narrowing may cost, in nodes."""
 _TOGETHER = 256
 """Ends that are proved at once."""
 _END = 1.3
 """What an end costs, in nodes."""
-_LEAF = 100.0
+_LEAF = 300.0
 """Nodes that narrowing is taken to save below a leaf, at most."""
 _NEARER = 0.8
 """Of what was missing at the last narrowing above: what may be missing for another."""
