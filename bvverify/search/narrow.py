@@ -87,6 +87,8 @@ class Narrow:
         """Nodes below which narrowing should save more than it costs, those where it should save most first; no two on one path."""
         saved: defaultdict[int, float] = defaultdict(float)
         nodes: dict[int, Node] = {}
+        if not self._ops() or self.tree.gain == 0:  # nothing to narrow, or nothing known yet of what splits bring
+            return []
         for stuck, _, _, leaf in self.tree.open:
             way, at = [], leaf
             while not at.narrowed and at.parent is not None:
@@ -104,7 +106,7 @@ class Narrow:
 
     def _saves(self, missing: float, rise: float) -> float:
         """How many nodes fewer are below a leaf that misses so much when its bound rises by so much."""
-        gain = max(self.tree.gain, 1e-9)
+        gain = max(self.tree.gain, 1e-9)  # on the way splits may bring nothing at all
         return min(2.0 ** min(missing / gain, 30.0) * (1 - 2.0 ** -(rise / gain)), _LEAF)
 
     def _ops(self) -> list[int]:
@@ -152,7 +154,7 @@ class Narrow:
                 break
             steps = sum(float(((tensors[i][1] - tensors[i][0]) / tree.relaxation.units[i].step).sum()) for i in self._ops())
             late = deadline is not None and time.monotonic() > deadline
-            if late or number == _ROUNDS or steps > _STALLED * width:
+            if late or number == _ROUNDS or steps >= _STALLED * width:
                 break
             state = _State(tensors, corners, x, objective, start)
             if number == 0:

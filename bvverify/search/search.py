@@ -138,7 +138,7 @@ class Search(Tree):
             if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             self._work(self._parts(self.take(self.batch), until), NODE_SETTINGS, until)
-            if self.nodes >= self.narrow.due and self.witness is None:
+            if self.nodes >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
                 self.narrow.look(self._again, until)
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")

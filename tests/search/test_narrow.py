@@ -183,3 +183,17 @@ def test_a_round_trip_of_a_node_keeps_what_stands_there():
     assert (node.split, node.bound, node.children, node.kind, node.leaf) == before
     assert all(child.parent is node for child in node.children)
     assert torch.is_tensor(search.open[0][-1].logits)
+
+
+def test_nothing_is_narrowed_before_it_is_known_what_splits_bring(monkeypatch):
+    _, search, _ = _searched(hard_questions.query(-1), 30)
+    monkeypatch.setattr(Narrow, "narrow", lambda *_: pytest.fail("narrowed"))
+    search.costs, search.gain = replace(search.costs, calls=0.0), 0.0
+    search.narrow.look(lambda _nodes, _deadline: True, None)
+
+
+def test_a_limit_of_nodes_is_not_passed_by_narrowing(split_off):
+    _, search, outcome = _searched(hard_questions.query(-1), 2)
+    assert split_off[0] == 0
+    assert not outcome.done
+    assert search.nodes <= 4
