@@ -83,20 +83,20 @@ def ends_of(
     """
     parts = []
     for index in ops:
-        unit, (l, u) = relaxation.units[index], (side[0] for side in ranges[index])
+        unit, (l, u) = relaxation.units[index], (end[0] for end in ranges[index])
         here = torch.nonzero(l < u)[:, 0]
         if most is not None and len(here) > most:
             here = here[torch.linspace(0, len(here) - 1, most).long()]
-        for sign in (1.0, -1.0):
-            ones = torch.ones(len(here), dtype=torch.float64)
-            parts.append((torch.full_like(here, index), here, l[here], u[here], unit.step[here], unit.a0[here], sign * ones))
+        for side in (1.0, -1.0):
+            signs = torch.full((len(here),), side, dtype=torch.float64)
+            parts.append((torch.full_like(here, index), here, l[here], u[here], unit.step[here], unit.a0[here], signs))
     if not any(len(part[0]) for part in parts):
         return None
-    at, place, lo, hi, step, a0, sign_ = (torch.cat([part[k] for part in parts]) for k in range(7))
+    at, place, lo, hi, step, a0, sign = (torch.cat([part[k] for part in parts]) for k in range(7))
     scale = (_FIRST_WEIGHT * (hi - lo) / step).float().clamp(min=1e-3)[:, None]
     settings = replace(_SETTINGS, deadline=deadline)
-    best = _climb(relaxation, at, place, (sign_ / step).float(), scale, corners, objective, start, settings, box)
-    end, lower = (best.value.double() - _SLACK) * step, sign_ > 0
+    best = _climb(relaxation, at, place, (sign / step).float(), scale, corners, objective, start, settings, box)
+    end, lower = (best.value.double() - _SLACK) * step, sign > 0
     split = torch.where(lower, torch.ceil(a0 + end) - 1, torch.floor(a0 - end)).clamp(-_FAR, _FAR).long()
     off = torch.where(lower, split - lo + 1, hi - split)
     # At least one value is left: that it is excluded too is for a bound to show.
@@ -108,7 +108,7 @@ def ends_of(
     m = {i: v / weight for i, v in best.m.items()}
     for index in ops:
         own = torch.nonzero(at == index)[:, 0]
-        m[index][own, place[own]] += (sign_ / step)[own].float() / weight[own, 0]
+        m[index][own, place[own]] += (sign / step)[own].float() / weight[own, 0]
     ops_, places, lowers, values = (v[good].numpy() for v in (at, place, lower, split))
     return Ends(ops_, places, lowers, values, {i: v[good] for i, v in m.items()}, best.logits[good, :-1])
 

@@ -66,9 +66,12 @@ class Corners:
 
     def repeat(self, rows: int) -> Corners:
         """Those of one row, for several."""
-        left, right = (None if side is None else side.expand(-1, -1, rows, -1) for side in (self.left, self.right))
-        assert left is not None
-        return Corners(left, right, None if self.spread is None else self.spread.expand(rows, -1))
+        right, spread = self.right, self.spread
+        return Corners(
+            self.left.expand(-1, -1, rows, -1),
+            None if right is None else right.expand(-1, -1, rows, -1),
+            None if spread is None else spread.expand(rows, -1),
+        )
 
 
 def inner(corners: Corners, c: Tensor, m: Tensor, *, gradient: bool = True) -> tuple[Tensor, tuple[Tensor, Tensor]]:

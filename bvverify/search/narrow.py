@@ -13,20 +13,18 @@ import heapq
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Objective, Settings
+from bvverify.bounds.ascent import Settings
 from bvverify.bounds.conditional import Ends, ends_of
 from bvverify.bounds.linear_maps import Tensor
-from bvverify.bounds.units import Corners
 from bvverify.model.certificate import Kind
 from bvverify.model.ops import Conv2d, Dense
 from bvverify.search.node import Node, open_leaves, preorder, rebase
-from bvverify.search.tree import Tree
+from bvverify.search.tree import Seen, Tree
 
 _SETTINGS = Settings(steps=100, rate=0.1, decay=0.975)
 _ROUNDS, _STALLED = 10, 0.95
@@ -49,15 +47,8 @@ _AT_FIRST, _LATELY = 0.3, 0.1
 """The share of what is missing that narrowing is taken to bring before it was tried; the weight of the last trial in what it brings."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """A node as the bounds see it: all of one row."""
-
-    tensors: dict[int, tuple[Tensor, Tensor]]
-    corners: dict[int, Corners]
-    x: tuple[Any, Any] | None
-    objective: Objective
-    start: tuple[dict[int, Tensor], Tensor]
+_Start = tuple[dict[int, Tensor], Tensor]
+"""Multipliers and logits, of one row."""
 
 
 class Narrow:
@@ -65,6 +56,9 @@ class Narrow:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        ops, last = tree.network.ops, tree.rows.output_op
+        self.ops = [i for i in tree.relaxation.units if isinstance(ops[i], Dense | Conv2d) and i != last]
+        """The operations whose accumulators are narrowed."""
         self.due = _FIRST
         """The number of nodes at which to look next."""
         self.share, self.spent = _AT_FIRST, 0.0
@@ -87,7 +81,7 @@ class Narrow:
         """Nodes below which narrowing should save more than it costs, those where it should save most first; no two on one path."""
         saved: defaultdict[int, float] = defaultdict(float)
         nodes: dict[int, Node] = {}
-        if not self._ops() or self.tree.gain == 0:  # nothing to narrow, or nothing known yet of what splits bring
+        if not self.ops or self.tree.gain == 0:  # nothing to narrow, or nothing known yet of what splits bring
             return []
         for stuck, _, _, leaf in self.tree.open:
             way, at = [], leaf
@@ -100,7 +94,7 @@ class Narrow:
                 nodes[node.number] = node
                 saved[node.number] += self._saves(-leaf.bound, self.share * -node.bound)
         units = self.tree.relaxation.units
-        cost = self.tree.costs.calls + 2 * _END * sum(len(units[i].keep) for i in self._ops())
+        cost = self.tree.costs.calls + 2 * _END * sum(len(units[i].keep) for i in self.ops)
         worth = [number for number, much in saved.items() if much >= cost]
         return [nodes[number] for number in sorted(worth, key=lambda number: (-saved[number], number))]
 
@@ -109,20 +103,15 @@ class Narrow:
         gain = max(self.tree.gain, 1e-9)  # on the way splits may bring nothing at all
         return min(2.0 ** min(missing / gain, 30.0) * (1 - 2.0 ** -(rise / gain)), _LEAF)
 
-    def _ops(self) -> list[int]:
-        """The operations whose accumulators are narrowed."""
-        ops, last = self.tree.network.ops, self.tree.rows.output_op
-        return [i for i in self.tree.relaxation.units if isinstance(ops[i], Dense | Conv2d) and i != last]
-
     def narrow(self, top: Node, deadline: float | None) -> tuple[float, list[Node]]:
         """Narrow a node that is open, or has open leaves below it; what is still missing there, and the leaves, taken out of the pool."""
         tree = self.tree
-        left = [node for node in open_leaves(top) if not node.stuck]
-        stuck = [node for node in open_leaves(top) if node.stuck]
+        leaves = list(open_leaves(top))
+        left = [node for node in leaves if not node.stuck]
         start = min(left, key=lambda node: (node.bound, node.number))
         assert start.logits is not None
         m, logits = {i: v[None] for i, v in start.m.items()}, start.logits[None]
-        gone = {id(node) for node in left + stuck}
+        gone = {id(node) for node in leaves}
         tree.open = [entry for entry in tree.open if id(entry[-1]) not in gone]
         heapq.heapify(tree.open)
         below = top.lift()
@@ -133,60 +122,60 @@ class Narrow:
             return 0.0, []
         node.lower(below)
         rebase(node, {op: (lo[0], hi[0]) for op, (lo, hi) in tree.limits([node]).items()})
-        for entry in stuck:
-            tree.put_back(entry)
+        for leaf in leaves:
+            if leaf.stuck:
+                tree.put_back(leaf)
         return -node.bound, left if node.children is not None else [node]
 
-    def _rounds(self, node: Node, start: tuple[dict[int, Tensor], Tensor], deadline: float | None) -> Node:
+    def _rounds(self, node: Node, start: _Start, deadline: float | None) -> Node:
         """What is left of a node after some rounds, closed or not."""
-        tree, ops, width = self.tree, self._ops(), np.inf
+        tree, ops, width = self.tree, self.ops, np.inf
         for number in range(_ROUNDS + 1):
             ranges = tree.ranges([node])
-            if ranges.empty.any() or tree.rows.excluded([node.conjunction], ranges)[0]:
+            if tree.excluded([node], ranges)[0]:
                 node.close(Kind.INTERVAL)
                 break
-            tensors, corners, x, objective = tree.relaxed([node], ranges, np.arange(1))
-            best = tree.ascend(corners, *start, objective, replace(_SETTINGS, deadline=deadline), x, None)
+            seen = tree.seen([node], ranges, np.arange(1))
+            best = tree.ascend(seen, *start, replace(_SETTINGS, deadline=deadline))
             start = best.m, best.logits
             self.spent += 2
             node.bound = max(node.bound, float(best.value[0]))
-            if tree.close([node], torch.nonzero(best.value > 0)[:, 0], tensors, best, objective, x)[0]:
+            if tree.close([node], torch.nonzero(best.value > 0)[:, 0], seen, best)[0]:
                 break
-            steps = sum(float(((tensors[i][1] - tensors[i][0]) / tree.relaxation.units[i].step).sum()) for i in self._ops())
+            steps = sum(float(((hi - lo) / tree.relaxation.units[i].step).sum()) for i, (lo, hi) in seen.tensors.items() if i in self.ops)
             late = deadline is not None and time.monotonic() > deadline
             if late or number == _ROUNDS or steps >= _STALLED * width:
                 break
-            state = _State(tensors, corners, x, objective, start)
             if number == 0:
-                ops = self._worth(ops, state, deadline)
-            width, ends = steps, self._ends(ops, state, None, deadline)
+                ops = self._worth(ops, seen, start, deadline)
+            width, ends = steps, self._ends(ops, seen, start, None, deadline)
             if ends is not None:
-                node = self._split_off(node, ends, state)
+                node = self._split_off(node, ends, seen)
         return node
 
-    def _worth(self, ops: list[int], state: _State, deadline: float | None) -> list[int]:
+    def _worth(self, ops: list[int], seen: Seen, start: _Start, deadline: float | None) -> list[int]:
         """The operations of which ends of a sample come off; all, where a sample would be most of them."""
-        if _count(ops, state, None) <= 2 * _count(ops, state, _SAMPLE):
+        if _count(ops, seen, None) <= 2 * _count(ops, seen, _SAMPLE):
             return ops
-        ends = self._ends(ops, state, _SAMPLE, deadline)
+        ends = self._ends(ops, seen, start, _SAMPLE, deadline)
         found = Counter([] if ends is None else ends.op.tolist())
-        return [i for i in ops if found[i] > _OF_SAMPLE * _count([i], state, _SAMPLE)]
+        return [i for i in ops if found[i] > _OF_SAMPLE * _count([i], seen, _SAMPLE)]
 
-    def _ends(self, ops: list[int], state: _State, most: int | None, deadline: float | None) -> Ends | None:
+    def _ends(self, ops: list[int], seen: Seen, start: _Start, most: int | None, deadline: float | None) -> Ends | None:
         tree = self.tree
-        self.spent += tree.costs.calls + _END * _count(ops, state, most)
-        box = tree.relaxation.box(state.x, torch.float32)
-        return ends_of(tree.relaxation, ops, state.tensors, state.corners, state.objective, state.start, box, deadline, most)
+        self.spent += tree.costs.calls + _END * _count(ops, seen, most)
+        box = tree.relaxation.box(seen.x, torch.float32)
+        return ends_of(tree.relaxation, ops, seen.tensors, seen.corners, seen.objective, start, box, deadline, most)
 
-    def _split_off(self, node: Node, ends: Ends, state: _State) -> Node:
+    def _split_off(self, node: Node, ends: Ends, seen: Seen) -> Node:
         """Split off what is excluded, as far as integers prove it; what is left."""
         tree = self.tree
         for first in range(0, len(ends.op), _TOGETHER):
             part = ends.at(slice(first, first + _TOGETHER))
             count = len(part.op)
-            x = None if state.x is None else (np.repeat(state.x[0], count, axis=0), np.repeat(state.x[1], count, axis=0))
-            about, ranges = [node.conjunction] * count, part.excluded(state.tensors)
-            kept, leaves = tree.prove(about, ranges, part.m, part.logits, state.objective.repeat(count), x)
+            x = None if seen.x is None else tuple(np.repeat(side, count, axis=0) for side in seen.x)
+            about, ranges = [node.conjunction] * count, part.excluded(seen.tensors)
+            kept, leaves = tree.prove(about, ranges, part.m, part.logits, seen.objective.repeat(count), x)
             for k, leaf in zip(np.flatnonzero(kept.numpy()).tolist(), leaves, strict=True):
                 op = int(part.op[k])
                 sides = tree.split_at(node, op, int(tree.relaxation.units[op].keep[part.place[k]]), int(part.value[k]))
@@ -196,7 +185,7 @@ class Narrow:
         return node
 
 
-def _count(ops: Sequence[int], state: _State, most: int | None) -> int:
+def _count(ops: Sequence[int], seen: Seen, most: int | None) -> int:
     """How many ends the open accumulators of some operations have, of ``most`` of each at most."""
-    opened = [int((lo < hi).sum()) for lo, hi in (state.tensors[i] for i in ops)]
+    opened = [int((lo < hi).sum()) for lo, hi in (seen.tensors[i] for i in ops)]
     return 2 * sum(n if most is None else min(n, most) for n in opened)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from bvverify.bounds.linear_maps import Tensor
+from bvverify.certify.ranges import Limits
 from bvverify.errors import InternalError
 from bvverify.model.certificate import Kind
 from bvverify.model.types import Float32Array
 
 Split = tuple[int, int, int]
 """Operation (or ``INPUT``), unit, value: at most it in the first part, above it in the second."""
-Limits = dict[int, tuple[Any, Any]]
-"""The least and the most of accumulators, by operation: int64 (units,) twice."""
 _NOTHING: dict[int, Tensor] = {}
 """One for all closed nodes: an empty dictionary takes 64 bytes."""
 OPEN = -1

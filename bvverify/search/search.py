@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Ascent, Objective, Settings
+from bvverify.bounds.ascent import Ascent, Settings
 from bvverify.bounds.interval import Bounds
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.errors import InternalError
@@ -33,12 +33,10 @@ from bvverify.search.narrow import Narrow
 from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
-from bvverify.search.tree import Tree, rows_at
+from bvverify.search.tree import NODE_SETTINGS, Seen, Tree, rows_at
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 
-NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
-"""Half as many steps cost more than they save: a split pays once its bound has settled."""
 _SLOWEST, _FASTEST, _FAR = 0.25, 3.0, 15.0
 """A node's steps are ``gap / _FAR`` times as long, within the other two: far from closing it has far to climb, near it long steps lose what
 its parent had found."""
@@ -243,28 +241,28 @@ class Search(Tree):
     def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:
         """Close what can be closed, find a split for the rest and put it into the pool."""
         ranges = self.ranges(nodes)
-        closed = np.broadcast_to(ranges.empty, (len(nodes),)) | self.rows.excluded([n.conjunction for n in nodes], ranges)
+        closed = self.excluded(nodes, ranges)
         for i in np.flatnonzero(closed):
-            nodes[i].kind = Kind.INTERVAL
+            nodes[i].close(Kind.INTERVAL)
         rest = np.flatnonzero(~closed)
         if not len(rest):
             return
         nodes = [nodes[i] for i in rest]
-        tensors, corners, part, objective = self.relaxed(nodes, ranges, rest)
-        m, logits = self._start(nodes, corners, objective)
+        seen = self.seen(nodes, ranges, rest)
+        m, logits = self._start(nodes, seen)
         settings = replace(settings, target=_TARGET, deadline=deadline)
         pace = None if not nodes[0].m else _pace(torch.tensor([n.bound for n in nodes]))
-        best = self.ascend(corners, m, logits, objective, settings, part, pace)
-        done = self.close(nodes, torch.nonzero(best.value > 0)[:, 0], tensors, best, objective, part)
+        best = self.ascend(seen, m, logits, settings, pace)
+        done = self.close(nodes, torch.nonzero(best.value > 0)[:, 0], seen, best)
         before = torch.tensor([n.bound for n in nodes], dtype=torch.float64)
         value = torch.maximum(best.value.double(), before)
         if bool(torch.isfinite(before).all()):
             gained = float((value.clamp(max=0) - before).mean())
             self.gain = gained if self.gain == 0 else _LATELY * gained + (1 - _LATELY) * self.gain
-        choice = choose(self.relaxation, tensors, best)
+        choice = choose(self.relaxation, seen.tensors, best)
         settled = np.flatnonzero(~done & (True if choice is None else choice.score.numpy() <= 0))
         if len(settled):
-            done |= self._in_cells(nodes, settled, tensors, best, objective, part, deadline)
+            done |= self._in_cells(nodes, settled, seen, best, deadline)
         for row in np.flatnonzero(~done):
             node = nodes[row]
             node.bound = float(value[row])
@@ -272,38 +270,29 @@ class Search(Tree):
             if choice is not None and float(choice.score[row]) > 0:
                 node.split = int(choice.op[row]), int(choice.unit[row]), int(choice.value[row])
             else:
-                x = tuple(rows_at(side[0].reshape(len(side[0]), -1), rest) for side in (ranges.lo, ranges.hi))
-                node.split = self._split_input(x, best, int(row))
+                lo, hi = (rows_at(side[0].reshape(len(side[0]), -1), rest[[row]])[0] for side in (ranges.lo, ranges.hi))
+                node.split = self._split_input(lo, hi, best.over_x[row])
                 if node.split is None:
-                    self._at_a_point(node, x[0][row])
+                    self._at_a_point(node, lo)
                     continue
-                node.stuck = self.solver is not None and float(np.log2(x[1][row] - x[0][row] + 1.0).sum()) >= _FEW_INPUTS
+                node.stuck = self.solver is not None and float(np.log2(hi - lo + 1.0).sum()) >= _FEW_INPUTS
             self.put_back(node)
         self._try(nodes, best, np.flatnonzero(~done), deadline)
 
-    def _start(self, nodes: list[Node], corners: dict[int, Any], objective: Objective) -> tuple[dict[int, Tensor], Tensor]:
+    def _start(self, nodes: list[Node], seen: Seen) -> tuple[dict[int, Tensor], Tensor]:
         """The multipliers to climb from: the parent's; at the root slopes."""
         if nodes[0].m:
             m = {i: torch.stack([n.m[i] for n in nodes]) for i in nodes[0].m}
             return m, torch.stack([n.logits for n in nodes if n.logits is not None])
         logits = torch.zeros((len(nodes), self.rows.constant.shape[1]))
         logits[:, self.rows.most_rows :] = _ENDS
-        objective = objective.to(torch.float32)
+        objective = seen.objective.to(torch.float32)
         weights = objective.weights(logits)
-        return self.relaxation.start(corners, {t: (weights[:, :, None] * f).sum(1) for t, f in objective.forms.items()}), logits
+        return self.relaxation.start(seen.corners, {t: (weights[:, :, None] * f).sum(1) for t, f in objective.forms.items()}), logits
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
-    def _in_cells(
-        self,
-        nodes: list[Node],
-        rows: Any,
-        tensors: dict[int, Any],
-        best: Ascent,
-        objective: Objective,
-        x: tuple[Any, ...] | None,
-        deadline: float | None,
-    ) -> Any:
+    def _in_cells(self, nodes: list[Node], rows: Any, seen: Seen, best: Ascent, deadline: float | None) -> Any:
         """Every unit of these rows is settled: close those that no input is in, look for a witness in the others (``search.cell``)."""
         first = self.relaxation.first & self.relaxation.units.keys()
         if not first or not first <= best.m.keys():
@@ -311,17 +300,17 @@ class Search(Tree):
         if self.cells is None:
             self.cells = Cells(self.relaxation)
         at = torch.from_numpy(rows)
-        box = self.relaxation.box(x, torch.float64) or self.relaxation.ranges[torch.float64][0]
-        cell, start = self.cells.cell(tensors, box, at), best.x[at].double()
+        box = self.relaxation.box(seen.x, torch.float64) or self.relaxation.ranges[torch.float64][0]
+        cell, start = self.cells.cell(seen.tensors, box, at), best.x[at].double()
         r, worth = self.cells.refute(cell, start, deadline)
         # Twice what the bound lacks, and a little.
         share = torch.where(worth > 0, (1e-3 - 2 * best.value[at].double().clamp(max=0)) / worth, 0.0)
         for i, v in r.items():
             best.m[i][at] += (share[:, None] * v).to(best.m[i].dtype)
-        done = self.close(nodes, at[worth > 0], tensors, best, objective, x)
+        done = self.close(nodes, at[worth > 0], seen, best)
         left = torch.from_numpy(np.flatnonzero(~done[rows]))[:_CELLS]
         if len(left):
-            part = self.cells.cell(tensors, box, at[left])
+            part = self.cells.cell(seen.tensors, box, at[left])
             points = self.cells.inputs(part, start[left], deadline)
             whole = np.repeat(self.relaxation.reference[0].reshape(1, -1), len(points), axis=0)
             whole[:, self.relaxation.keep[0]] += points.numpy().astype(np.int64)
@@ -342,13 +331,12 @@ class Search(Tree):
             node.close(Kind.SOLVER)
         return answer is not None
 
-    def _split_input(self, x: tuple[Any, ...], best: Ascent, row: int) -> tuple[int, int, int] | None:
+    def _split_input(self, lo: Int64Array, hi: Int64Array, over_x: Tensor) -> tuple[int, int, int] | None:
         """The middle of the input element that the bound leaves most to; None at a single input."""
-        lo, hi = x[0][row], x[1][row]
         if not (lo < hi).any():
             return None
         weight = np.zeros(len(lo))
-        weight[self.relaxation.keep[0]] = best.over_x[row].abs().numpy()
+        weight[self.relaxation.keep[0]] = over_x.abs().numpy()
         element = int(((weight + 1e-9) * (hi - lo)).argmax())
         return INPUT, element, int((lo[element] + hi[element]) >> 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,22 @@ from bvverify.search.root import Root
 from bvverify.search.rows import Rows
 from bvverify.search.work import Work
 
+NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
+"""Half as many steps cost more than they save: a split pays once its bound has settled."""
 _WEIGHT_BITS = 12
 _LONG = 64
 """Splits above a node after which what they come to is kept with it."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Nodes as bounds see them, a row each: accumulators, int64 (rows, n), their corners, inputs (None: the whole box), the objective."""
+
+    tensors: dict[int, tuple[Tensor, Tensor]]
+    corners: dict[int, Corners]
+    x: tuple[Any, Any] | None
+    objective: Objective
 
 
 class Tree:
@@ -40,7 +53,7 @@ class Tree:
         self.leaves = Leaves()
         self.exponents: dict[int, int] = {}
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
-        self.costs = Work.of(self.relaxation)
+        self.costs = Work.of(self.relaxation, NODE_SETTINGS.steps)
         self.gain = 0.0
         """By how much a split raises a bound, lately."""
         self.trees = {i: self._node(None, i) for i in conjunctions}
@@ -119,10 +132,12 @@ class Tree:
         box = self.query.box
         return propagate(self.root.frame, box.lo[None], box.hi[None], self.limits(nodes), self.root.ranges.opaque)
 
-    def relaxed(
-        self, nodes: list[Node], ranges: Ranges, rows: Any
-    ) -> tuple[dict[int, tuple[Tensor, Tensor]], dict[int, Corners], tuple[Any, Any] | None, Objective]:
-        """Accumulators, corners, inputs (None for the whole box) and the objective of nodes whose ranges are these rows."""
+    def excluded(self, nodes: list[Node], ranges: Ranges) -> Any:
+        """Which nodes their ranges alone exclude, bool (nodes,): no input is left, or one of their rows cannot be met."""
+        return np.broadcast_to(ranges.empty, (len(nodes),)) | self.rows.excluded([n.conjunction for n in nodes], ranges)
+
+    def seen(self, nodes: list[Node], ranges: Ranges, rows: Any) -> Seen:
+        """Nodes whose ranges are these rows."""
         relaxation, output = self.relaxation, self.network.output.tensor
         acc = {i: tuple(rows_at(side, rows)[:, relaxation.units[i].keep] for side in ranges.acc[i]) for i in relaxation.units}
         tensors = {i: (torch.from_numpy(lo.copy()), torch.from_numpy(hi.copy())) for i, (lo, hi) in acc.items()}
@@ -130,45 +145,28 @@ class Tree:
         lo, hi = (rows_at(side[0].reshape(len(side[0]), -1), rows) for side in (ranges.lo, ranges.hi))
         outputs = tuple(rows_at(side[output].reshape(len(side[output]), -1), rows) for side in (ranges.lo, ranges.hi))
         objective = self.rows.objective([n.conjunction for n in nodes], tensors, (outputs[0], outputs[1]))
-        return tensors, corners, (lo, hi) if len(ranges.lo[0]) > 1 else None, objective
+        return Seen(tensors, corners, (lo, hi) if len(ranges.lo[0]) > 1 else None, objective)
 
-    def ascend(
-        self,
-        corners: dict[int, Any],
-        m: dict[int, Tensor],
-        logits: Tensor,
-        objective: Objective,
-        settings: Settings,
-        x: tuple[Any, ...] | None,
-        pace: Tensor | None,
-    ) -> Ascent:
+    def ascend(self, seen: Seen, m: dict[int, Tensor], logits: Tensor, settings: Settings, pace: Tensor | None = None) -> Ascent:
         """Climb from multipliers, a row each; the first ascent settles the exponents at which multipliers are kept."""
-        box = self.relaxation.box(x, torch.float32)
-        best = ascend(self.relaxation, corners, m, logits, objective.to(torch.float32), settings, box, pace)
+        box = self.relaxation.box(seen.x, torch.float32)
+        best = ascend(self.relaxation, seen.corners, m, logits, seen.objective.to(torch.float32), settings, box, pace)
         if not self.exponents:
             self.exponents = exponents_for(best.m)
             if self.rows.output_op is not None:
                 self.exponents |= exponents_for({self.rows.output_op: self.rows.pull})
         return best
 
-    def close(
-        self,
-        nodes: list[Node],
-        rows: Tensor,
-        tensors: dict[int, Any],
-        best: Ascent,
-        objective: Objective,
-        x: tuple[Any, ...] | None,
-    ) -> Any:
+    def close(self, nodes: list[Node], rows: Tensor, seen: Seen, best: Ascent) -> Any:
         """Which nodes, of these rows, are bounded above zero at integer multipliers; their leaves are kept."""
         done = np.zeros(len(nodes), bool)
         if not len(rows):
             return done
         about = [nodes[i].conjunction for i in rows.tolist()]
-        own = {i: (lo[rows], hi[rows]) for i, (lo, hi) in tensors.items()}
-        part = None if x is None else tuple(side[rows.numpy()] for side in x)
+        own = {i: (lo[rows], hi[rows]) for i, (lo, hi) in seen.tensors.items()}
+        part = None if seen.x is None else tuple(side[rows.numpy()] for side in seen.x)
         m = {i: v[rows] for i, v in best.m.items()}
-        kept, numbers = self.prove(about, own, m, best.logits[rows], objective.at(rows), part)
+        kept, numbers = self.prove(about, own, m, best.logits[rows], seen.objective.at(rows), part)
         good = rows[kept].numpy()
         for row, number in zip(good, numbers, strict=True):
             nodes[row].close(Kind.BOUND, number)

@@ -16,7 +16,6 @@ import torch
 from bvverify.bounds.lagrange import Relaxation
 from bvverify.bounds.linear_maps import ConvMap, DenseMap
 
-_STEPS = 50
 _PRODUCTS, _ELEMENTWISE = 0.6, 400
 """Of a pass: most steps leave the first layer out; six corners of a unit, and Adam's moments."""
 _ROUNDING = 30
@@ -27,7 +26,6 @@ _MOVES = 20
 _CALLS = 350 * 10**6
 """Of a local search, whatever the network: thousands of small operations."""
 _DEEPEN = 5 * 10**9
-
 _ROUND = 4 * 10**9
 """Of an ascent of sixty steps, however few its rows."""
 
@@ -42,8 +40,11 @@ class Work:
     calls: float
 
     @staticmethod
-    def of(relaxation: Relaxation) -> Work:
-        """Where a dense layer alone reads the input, a move of a local search changes its accumulators by one column."""
+    def of(relaxation: Relaxation, node_steps: int) -> Work:
+        """A node is an ascent of so many steps.
+
+        Where a dense layer alone reads the input, a move of a local search changes its accumulators by one column.
+        """
         products = steps = 0
         moving = 1
         for index, maps in enumerate(relaxation.maps[torch.float32]):
@@ -60,6 +61,6 @@ class Work:
             first = isinstance(maps, DenseMap) and len(relaxation.keep[0]) == maps.weight.shape[1] and products + steps == 0
             moving += (0 if first else moved) + _ROUNDING * elements
             products, steps = products + here, steps + elements
-        node = 4 * _STEPS * (_PRODUCTS * products + _ELEMENTWISE * steps + 1)
+        node = 4 * node_steps * (_PRODUCTS * products + _ELEMENTWISE * steps + 1)
         polish = _CALLS + _MOVES * len(relaxation.keep[0]) * moving
         return Work(products + 10 * steps + 1, polish / node, _DEEPEN / node, _ROUND / node)
