@@ -1,6 +1,8 @@
 """The ascent: good multipliers for the Lagrangian bound, for many rows at once.
 
-Adam (Kingma and Ba, 2015) on multipliers scaled by a unit's ``|c| / step width``, and on the logits of the forms' weights.
+Adam (Kingma and Ba, 2015) on multipliers scaled by a unit's ``|c| / step width``, and on the forms' weights, which are kept as logits. On
+the logits themselves a weight that had gone to zero did not come back within a node's steps, and nodes far down that another form closes
+stayed open, level by level.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ _CELLS = 1 << 17
 the same work takes three times as long."""
 _NOT_ZERO = 1e-24
 """Where second moments start: a square root of zero takes twenty times as long as others, and there is nothing to divide by."""
+_LEAST_WEIGHT = 1e-6
 _DROP = 0.25
 """The share of rows that have to have arrived for the others to go on without them."""
 
@@ -65,10 +68,16 @@ class Objective:
         return torch.softmax(logits, 1)
 
     def rise(self, weights: Tensor, values: Tensor) -> Tensor:
-        """How the weighted sum rises with each logit, where the forms have these values (rows, forms)."""
+        """How the weighted sum rises with each weight (``scaled``: with each logit), where the forms have these values (rows, forms)."""
         if self.scaled:
             return torch.cat([weights[:, :-1] * values[:, :-1], torch.zeros_like(values[:, :1])], 1)
-        return weights * (values - (weights * values).sum(1, keepdim=True))
+        return (values - (weights * values).sum(1, keepdim=True)).masked_fill(~self.present, 0.0)
+
+    def moved(self, logits: Tensor, weights: Tensor, way: Tensor) -> Tensor:
+        """The logits of weights that went some way; the weight of a form that helped nothing above comes back as fast as it went."""
+        if self.scaled:
+            return logits + way
+        return torch.where(self.present, (weights + way).clamp(min=_LEAST_WEIGHT).log(), logits)
 
     def at(self, rows: Tensor | slice) -> Objective:
         """Some of the rows."""
@@ -210,7 +219,7 @@ def _climb(
             second[p].mul_(0.99).addcmul_(gradient, gradient, value=0.01)
             rate_now = rate / (1 - 0.9 ** (step + 1)) * (1 - 0.99 ** (step + 1)) ** 0.5
             if p == -1:
-                logits = logits + rate_now * first[p] / second[p].sqrt()
+                logits = objective.moved(logits, weights, rate_now * first[p] / second[p].sqrt())
             else:
                 m[p] = torch.addcdiv(m[p], first[p] * scale[p], second[p].sqrt(), value=rate_now)
     assert best is not None

@@ -23,7 +23,7 @@ from bvverify.search.root import Root
 from bvverify.search.rows import Rows
 from bvverify.search.work import Work
 
-NODE_SETTINGS = Settings(steps=50, rate=0.1, decay=0.96)
+NODE_SETTINGS = Settings(steps=50, rate=0.15, decay=0.96)
 """Half as many steps cost more than they save: a split pays once its bound has settled."""
 _WEIGHT_BITS = 12
 _LONG = 64
