@@ -31,15 +31,13 @@ from bvverify.search.cell import Cells
 from bvverify.search.leaves import Leaves
 from bvverify.search.narrow import Narrow
 from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
+from bvverify.search.pace import Pace
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
 from bvverify.search.tree import NODE_SETTINGS, Seen, Tree, rows_at
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 
-_SLOWEST, _FASTEST, _FAR = 0.25, 3.0, 15.0
-"""A node's steps are ``gap / _FAR`` times as long, within the other two: far from closing it has far to climb, near it long steps lose what
-its parent had found."""
 _TARGET = 1e-3
 _ENDS = -2.5
 """The first logit of the forms of ends."""
@@ -119,7 +117,7 @@ class Search(Tree):
         self.attack, self.solver, self.report = attack, solver, report or (lambda _line: None)
         self.attacked, self.deepened, self.asked = 0, 0, 0
         self.early, self.early_deep = _EARLY, _EARLY_DEEP
-        self.narrow = Narrow(self)
+        self.narrow, self.pace = Narrow(self), Pace()
         self.witness: Int64Array | None = None
         self.cells: Cells | None = None
         self.batch = int(np.clip(_WORK // self.costs.bounding, *_BATCH))
@@ -251,10 +249,13 @@ class Search(Tree):
         seen = self.seen(nodes, ranges, rest)
         m, logits = self._start(nodes, seen)
         settings = replace(settings, target=_TARGET, deadline=deadline)
-        pace = None if not nodes[0].m else _pace(torch.tensor([n.bound for n in nodes]))
-        best = self.ascend(seen, m, logits, settings, pace)
-        done = self.close(nodes, torch.nonzero(best.value > 0)[:, 0], seen, best)
         before = torch.tensor([n.bound for n in nodes], dtype=torch.float64)
+        numbers = [n.number for n in nodes]
+        pace = self.pace.of(before, numbers) if nodes[0].m else None
+        best = self.ascend(seen, m, logits, settings, pace)
+        if pace is not None:
+            self.pace.learn(before, best.value, numbers)
+        done = self.close(nodes, torch.nonzero(best.value > 0)[:, 0], seen, best)
         value = torch.maximum(best.value.double(), before)
         if bool(torch.isfinite(before).all()):
             gained = float((value.clamp(max=0) - before).mean())
@@ -372,8 +373,3 @@ class Search(Tree):
         """Whether one more search of that cost, in nodes, after so many, leaves the bounds their time."""
         share = 1.0 if made < early else _SHARE
         return made * cost <= share * self.nodes + _FREE * cost and (deadline is None or time.monotonic() < deadline)
-
-
-def _pace(bound: Tensor) -> Tensor:
-    """How long the steps of nodes with these parents' bounds are, as a multiple of the settings' rate."""
-    return (-bound / _FAR).clamp(_SLOWEST, _FASTEST)
