@@ -1,4 +1,4 @@
-"""Weights of forms: on a simplex, or free beside the last; and how a weighted sum rises with their logits."""
+"""Weights of forms: on a simplex, or free beside the last; how a weighted sum rises with them, and how they move."""
 
 import pytest
 import torch
@@ -21,13 +21,50 @@ def test_what_is_not_there_weighs_nothing():
         assert objective(scaled, (True, False, True)).weights(torch.zeros(1, 3))[0, 1] == 0
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_the_rise_is_the_derivative(scaled):
-    of = objective(scaled)
-    logits = torch.tensor([[0.3, -0.2, 0.7]], dtype=torch.float64, requires_grad=True)
-    values = torch.tensor([[1.5, -2.0, 0.25]], dtype=torch.float64)
-    (of.weights(logits) * values).sum().backward()
-    assert torch.allclose(of.rise(of.weights(logits), values), logits.grad)
+VALUES = torch.tensor([[1.5, -2.0, 0.25]], dtype=torch.float64)
+LOGITS = torch.tensor([[0.3, -0.2, 0.7]], dtype=torch.float64)
+
+
+def test_the_rise_of_free_weights_is_the_derivative_by_their_logits():
+    of, logits = objective(True), LOGITS.clone().requires_grad_()
+    (of.weights(logits) * VALUES).sum().backward()
+    assert torch.allclose(of.rise(of.weights(logits), VALUES), logits.grad)
+
+
+def test_the_rise_on_a_simplex_is_the_derivative_by_each_weight_of_what_is_normalised_after():
+    of = objective(False)
+    weights = of.weights(LOGITS).requires_grad_()
+    ((weights / weights.sum(1, keepdim=True)) * VALUES).sum().backward()
+    assert torch.allclose(of.rise(weights.detach(), VALUES), weights.grad)
+
+
+def test_weights_on_a_simplex_go_as_far_as_they_are_told():
+    of = objective(False)
+    weights = of.weights(LOGITS)
+    way = torch.tensor([[0.1, -0.05, -0.05]], dtype=torch.float64)
+    assert torch.allclose(of.weights(of.moved(LOGITS, weights, way)), weights + way)
+
+
+def test_free_weights_move_by_their_logits():
+    way = torch.tensor([[0.1, -0.05, -0.05]], dtype=torch.float64)
+    assert torch.equal(objective(True).moved(LOGITS, objective(True).weights(LOGITS), way), LOGITS + way)
+
+
+def test_a_weight_that_went_to_zero_comes_back_as_fast_as_others():
+    of = objective(False)
+    logits = torch.tensor([[-40.0, 0.0, 0.0]], dtype=torch.float64)
+    for _ in range(5):
+        logits = of.moved(logits, of.weights(logits), 0.1 * of.rise(of.weights(logits), VALUES).sign())
+    assert of.weights(logits)[0, 0] > 0.3
+
+
+def test_what_is_not_there_neither_rises_nor_moves():
+    of = objective(False, (True, False, True))
+    weights = of.weights(LOGITS)
+    assert of.rise(weights, VALUES)[0, 1] == 0
+    moved = of.moved(LOGITS, weights, torch.full_like(weights, 0.2))
+    assert moved[0, 1] == LOGITS[0, 1]
+    assert torch.isfinite(of.moved(LOGITS, weights, torch.full_like(weights, -9.0))).all()
 
 
 @pytest.mark.parametrize("scaled", [False, True])
