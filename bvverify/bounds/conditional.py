@@ -66,72 +66,91 @@ class Ends:
         return out
 
 
-def ends_of(
-    relaxation: Relaxation,
-    ops: Sequence[int],
-    ranges: dict[int, tuple[Tensor, Tensor]],
-    corners: dict[int, Corners],
-    objective: Objective,
-    start: tuple[dict[int, Tensor], Tensor],
-    box: Box | None,
-    deadline: float | None,
-    most: int | None = None,
-) -> Ends | None:
-    """The ends of the accumulators of some operations that can be taken off, None where there are none; of ``most`` units of each at most.
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A part of the box in which a violation could lie, one row of everything.
 
-    ``ranges`` are int64 (1, n) by operation, ``corners``, ``objective``, and the multipliers and logits to ``start`` from, of one row, too.
+    ``tensors`` are accumulators by operation, int64 (1, n), ``objective`` the rows, ``m`` and ``logits`` those of the best
+    bound, ``box`` ranges of inputs (None: the whole box).
     """
-    parts = []
-    for index in ops:
-        unit, (l, u) = relaxation.units[index], (end[0] for end in ranges[index])
-        here = torch.nonzero(l < u)[:, 0]
-        if most is not None and len(here) > most:
-            here = here[torch.linspace(0, len(here) - 1, most).long()]
-        for side in (1.0, -1.0):
-            signs = torch.full((len(here),), side, dtype=torch.float64)
-            parts.append((torch.full_like(here, index), here, l[here], u[here], unit.step[here], unit.a0[here], signs))
-    if not any(len(part[0]) for part in parts):
+
+    tensors: dict[int, tuple[Tensor, Tensor]]
+    corners: dict[int, Corners]
+    objective: Objective
+    m: dict[int, Tensor]
+    logits: Tensor
+    box: Box | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sides:
+    """Accumulators from one side each, all (rows,).
+
+    ``place`` is among the operation's kept units, ``a0`` the reference run's value; ``sign`` is 1.0 for a lower end, -1.0 for an upper one.
+    """
+
+    op: Tensor
+    place: Tensor
+    lo: Tensor
+    hi: Tensor
+    step: Tensor
+    a0: Tensor
+    sign: Tensor
+
+    @staticmethod
+    def of(relaxation: Relaxation, ops: Sequence[int], part: Part, most: int | None) -> _Sides:
+        """Both sides of the open accumulators of some operations, of ``most`` units of each at most."""
+        found = []
+        for index in ops:
+            unit, (l, u) = relaxation.units[index], (end[0] for end in part.tensors[index])
+            here = torch.nonzero(l < u)[:, 0]
+            if most is not None and len(here) > most:
+                here = here[torch.linspace(0, len(here) - 1, most).long()]
+            for side in (1.0, -1.0):
+                signs = torch.full((len(here),), side, dtype=torch.float64)
+                found.append((torch.full_like(here, index), here, l[here], u[here], unit.step[here], unit.a0[here], signs))
+        return _Sides(*(torch.cat(columns) for columns in zip(*found, strict=True)))
+
+    @property
+    def factor(self) -> Tensor:
+        """What an accumulator is bounded times: then it counts steps, and its end is the least."""
+        return self.sign / self.step
+
+
+def ends_of(relaxation: Relaxation, ops: Sequence[int], part: Part, deadline: float | None, most: int | None = None) -> Ends | None:
+    """The ends of accumulators that can be taken off, None where there are none; of ``most`` units of each operation at most."""
+    if not ops:
         return None
-    at, place, lo, hi, step, a0, sign = (torch.cat([part[k] for part in parts]) for k in range(7))
-    scale = (_FIRST_WEIGHT * (hi - lo) / step).float().clamp(min=1e-3)[:, None]
-    settings = replace(_SETTINGS, deadline=deadline)
-    best = _climb(relaxation, at, place, (sign / step).float(), scale, corners, objective, start, settings, box)
-    end, lower = (best.value.double() - _SLACK) * step, sign > 0
-    split = torch.where(lower, torch.ceil(a0 + end) - 1, torch.floor(a0 - end)).clamp(-_FAR, _FAR).long()
-    off = torch.where(lower, split - lo + 1, hi - split)
+    sides = _Sides.of(relaxation, ops, part, most)
+    if not len(sides.op):
+        return None
+    best = _climb(relaxation, sides, part, replace(_SETTINGS, deadline=deadline))
+    end, lower = (best.value.double() - _SLACK) * sides.step, sides.sign > 0
+    split = torch.where(lower, torch.ceil(sides.a0 + end) - 1, torch.floor(sides.a0 - end)).clamp(-_FAR, _FAR).long()
+    off = torch.where(lower, split - sides.lo + 1, sides.hi - split)
     # At least one value is left: that it is excluded too is for a bound to show.
-    split = torch.where(lower, split.clamp(max=hi - 1), split.clamp(min=lo))
-    good = (off > _WORTH * (hi - lo + 1)) & torch.isfinite(best.value)
+    split = torch.where(lower, split.clamp(max=sides.hi - 1), split.clamp(min=sides.lo))
+    good = (off > _WORTH * (sides.hi - sides.lo + 1)) & torch.isfinite(best.value)
     if not bool(good.any()):
         return None
     weight = best.logits[:, :-1].exp().sum(1, keepdim=True)
     m = {i: v / weight for i, v in best.m.items()}
     for index in ops:
-        own = torch.nonzero(at == index)[:, 0]
-        m[index][own, place[own]] += (sign / step)[own].float() / weight[own, 0]
-    ops_, places, lowers, values = (v[good].numpy() for v in (at, place, lower, split))
-    return Ends(ops_, places, lowers, values, {i: v[good] for i, v in m.items()}, best.logits[good, :-1])
+        own = torch.nonzero(sides.op == index)[:, 0]
+        m[index][own, sides.place[own]] += sides.factor[own].float() / weight[own, 0]
+    op, place, lowers, values = (v[good].numpy() for v in (sides.op, sides.place, lower, split))
+    return Ends(op, place, lowers, values, {i: v[good] for i, v in m.items()}, best.logits[good, :-1])
 
 
-def _climb(
-    relaxation: Relaxation,
-    op: Tensor,
-    place: Tensor,
-    factor: Tensor,
-    scale: Tensor,
-    corners: dict[int, Corners],
-    objective: Objective,
-    start: tuple[dict[int, Tensor], Tensor],
-    settings: Settings,
-    box: Box | None,
-) -> Ascent:
-    """The best bounds of accumulators times ``factor``, relative to the reference run, plus the conjunction's rows."""
-    rows, several = len(op), objective.constant.shape[1]
+def _climb(relaxation: Relaxation, sides: _Sides, part: Part, settings: Settings) -> Ascent:
+    """The best bounds of accumulators in steps, relative to the reference run, plus the conjunction's rows."""
+    objective, rows, several = part.objective, len(sides.op), part.objective.constant.shape[1]
+    factor = sides.factor.float()
     own: dict[int, Tensor] = {}
-    for index in sorted(set(op.tolist())):
-        here = torch.nonzero(op == index)[:, 0]
+    for index in sorted(set(sides.op.tolist())):
+        here = torch.nonzero(sides.op == index)[:, 0]
         one_hot = torch.zeros((len(here), len(relaxation.units[index].keep)))
-        one_hot[torch.arange(len(here)), place[here]] = factor[here]
+        one_hot[torch.arange(len(here)), sides.place[here]] = factor[here]
         maps = relaxation.maps[torch.float32][index]
         assert maps is not None
         for t, form in zip(inputs(relaxation.network.ops[index]), maps.backward(one_hot), strict=True):
@@ -143,10 +162,11 @@ def _climb(
         forms[t] = torch.cat([others.expand(rows, -1, -1), last[:, None]], 1)
     constant = torch.cat([objective.constant.float().expand(rows, -1), torch.zeros((rows, 1))], 1)
     present = torch.cat([objective.present.expand(rows, -1), torch.ones((rows, 1), dtype=torch.bool)], 1)
-    m = {i: v.float().expand(rows, -1) * scale for i, v in start[0].items()}
-    shares = objective.weights(start[1].double()).float().clamp(min=1e-6)
+    scale = (_FIRST_WEIGHT * (sides.hi - sides.lo) / sides.step).float().clamp(min=1e-3)[:, None]
+    m = {i: v.float().expand(rows, -1) * scale for i, v in part.m.items()}
+    shares = objective.weights(part.logits.double()).float().clamp(min=1e-6)
     logits = torch.cat([(shares * scale).log(), torch.zeros((rows, 1))], 1)
-    many = {i: c.repeat(rows) for i, c in corners.items()}
-    inside = None if box is None else (box[0].expand(rows, -1), box[1].expand(rows, -1))
+    many = {i: c.repeat(rows) for i, c in part.corners.items()}
+    inside = None if part.box is None else (part.box[0].expand(rows, -1), part.box[1].expand(rows, -1))
     best = ascend(relaxation, many, m, logits, Objective(forms, constant, present, scaled=True), settings, inside)
     return replace(best, logits=best.logits.masked_fill(~present, -torch.inf))

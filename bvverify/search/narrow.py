@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bvverify.bounds.ascent import Settings
-from bvverify.bounds.conditional import Ends, ends_of
+from bvverify.bounds.conditional import Ends, Part, ends_of
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.model.certificate import Kind
 from bvverify.model.ops import Conv2d, Dense
@@ -165,7 +165,7 @@ class Narrow:
         tree = self.tree
         self.spent += tree.costs.calls + _END * _count(ops, seen, most)
         box = tree.relaxation.box(seen.x, torch.float32)
-        return ends_of(tree.relaxation, ops, seen.tensors, seen.corners, seen.objective, start, box, deadline, most)
+        return ends_of(tree.relaxation, ops, Part(seen.tensors, seen.corners, seen.objective, *start, box), deadline, most)
 
     def _split_off(self, node: Node, ends: Ends, seen: Seen) -> Node:
         """Split off what is excluded, as far as integers prove it; what is left."""
