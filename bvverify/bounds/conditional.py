@@ -24,7 +24,7 @@ from bvverify.bounds.units import Corners
 from bvverify.model.ops import inputs
 from bvverify.model.types import Int64Array
 
-_SETTINGS = Settings(steps=60, rate=0.15, decay=0.96)
+_SETTINGS = Settings(steps=60, rate=0.3, decay=0.96)
 _WORTH = 0.02
 """Of a range's width: what an end has to take off."""
 _SLACK = 0.02

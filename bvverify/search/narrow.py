@@ -26,7 +26,7 @@ from bvverify.model.ops import Conv2d, Dense
 from bvverify.search.node import Node, open_leaves, preorder, rebase
 from bvverify.search.tree import Seen, Tree
 
-_SETTINGS = Settings(steps=100, rate=0.1, decay=0.975)
+_SETTINGS = Settings(steps=100, rate=0.03, decay=0.96)
 _ROUNDS, _STALLED = 10, 0.95
 """Rounds at most, as long as they make ranges shrink to less than this part."""
 _SAMPLE, _OF_SAMPLE = 32, 0.1
