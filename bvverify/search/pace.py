@@ -34,7 +34,7 @@ class Pace:
         self.log = math.log(_FIRST) + _POWER * math.log(2) * torch.arange(_LEAST, _MOST + 1, dtype=torch.float64)
 
     def of(self, bounds: Tensor, numbers: Sequence[int]) -> Tensor:
-        """The paces (rows,), float32, of nodes with these bounds above them."""
+        """The paces (rows,), float32, of nodes with these numbers, and bounds above them."""
         pace = self.log[_size(bounds)] + _longer(numbers).double() * math.log(_APART)
         return pace.exp().float()
 
@@ -60,5 +60,5 @@ def _size(bounds: Tensor) -> Tensor:
 
 
 def _longer(numbers: Sequence[int]) -> Tensor:
-    """1 where the steps are longer, -1 where they are shorter: alike for both parts of a split."""
+    """1 where the steps are longer, -1 where they are shorter: two nodes in a row alike, in the order in which they were made."""
     return (torch.tensor(numbers) // 2 % 2) * 2 - 1

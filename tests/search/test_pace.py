@@ -30,7 +30,7 @@ def test_it_finds_the_steps_that_gain_most(best):
     assert middle(taught(best)) == pytest.approx(best, rel=0.1)
 
 
-def test_half_of_the_nodes_take_longer_steps_and_both_parts_of_a_split_the_same():
+def test_half_of_the_nodes_take_longer_steps_two_in_a_row():
     steps = Pace().of(gap(1.0), NUMBERS)
     longer = steps > steps.mean()
     assert int(longer.sum()) == len(NUMBERS) // 2
