@@ -15,6 +15,7 @@ import torch
 from bvverify.bounds.lagrange import Box, Point, Relaxation
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.bounds.units import Corners
+from bvverify.model.types import Int64Array
 
 _LOOK = 5
 """Steps between two looks at what is best so far: keeping it costs as much as a step."""
@@ -26,7 +27,8 @@ _CELLS = 1 << 17
 the same work takes three times as long."""
 _NOT_ZERO = 1e-24
 """Where second moments start: a square root of zero takes twenty times as long as others, and there is nothing to divide by."""
-_LEAST_WEIGHT = 1e-6
+LEAST_WEIGHT = 1e-6
+"""Of a weight that is kept as a logit."""
 _DROP = 0.25
 """The share of rows that have to have arrived for the others to go on without them."""
 
@@ -77,7 +79,7 @@ class Objective:
         """The logits of weights that went some way; the weight of a form that helped nothing above comes back as fast as it went."""
         if self.scaled:
             return logits + way
-        return torch.where(self.present, (weights + way).clamp(min=_LEAST_WEIGHT).log(), logits)
+        return torch.where(self.present, (weights + way).clamp(min=LEAST_WEIGHT).log(), logits)
 
     def at(self, rows: Tensor | slice) -> Objective:
         """Some of the rows."""
@@ -91,6 +93,16 @@ class Objective:
     def to(self, dtype: torch.dtype) -> Objective:
         """In another precision."""
         return Objective({t: f.to(dtype) for t, f in self.forms.items()}, self.constant.to(dtype), self.present, self.scaled)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Nodes as bounds see them, a row each: accumulators, int64 (rows, n), their corners, inputs (None: the whole box), the objective."""
+
+    tensors: dict[int, tuple[Tensor, Tensor]]
+    corners: dict[int, Corners]
+    x: tuple[Int64Array, Int64Array] | None
+    objective: Objective
 
 
 @dataclass(frozen=True, slots=True)

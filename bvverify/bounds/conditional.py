@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
-from bvverify.bounds.lagrange import Box, Relaxation
+from bvverify.bounds.ascent import LEAST_WEIGHT, Ascent, Objective, Seen, Settings, ascend
+from bvverify.bounds.lagrange import Relaxation
 from bvverify.bounds.linear_maps import Tensor
-from bvverify.bounds.units import Corners
 from bvverify.model.ops import inputs
 from bvverify.model.types import Int64Array
 
@@ -66,20 +65,8 @@ class Ends:
         return out
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """A part of the box in which a violation could lie, one row of everything.
-
-    ``tensors`` are accumulators by operation, int64 (1, n), ``objective`` the rows, ``m`` and ``logits`` those of the best
-    bound, ``box`` ranges of inputs (None: the whole box).
-    """
-
-    tensors: dict[int, tuple[Tensor, Tensor]]
-    corners: dict[int, Corners]
-    objective: Objective
-    m: dict[int, Tensor]
-    logits: Tensor
-    box: Box | None
+Start = tuple[dict[int, Tensor], Tensor]
+"""Multipliers and logits to climb from, of one row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,11 +85,11 @@ class _Sides:
     sign: Tensor
 
     @staticmethod
-    def of(relaxation: Relaxation, ops: Sequence[int], part: Part, most: int | None) -> _Sides:
+    def of(relaxation: Relaxation, ops: Sequence[int], seen: Seen, most: int | None) -> _Sides:
         """Both sides of the open accumulators of some operations, of ``most`` units of each at most."""
         found = []
         for index in ops:
-            unit, (l, u) = relaxation.units[index], (end[0] for end in part.tensors[index])
+            unit, (l, u) = relaxation.units[index], (end[0] for end in seen.tensors[index])
             here = torch.nonzero(l < u)[:, 0]
             if most is not None and len(here) > most:
                 here = here[torch.linspace(0, len(here) - 1, most).long()]
@@ -117,14 +104,16 @@ class _Sides:
         return self.sign / self.step
 
 
-def ends_of(relaxation: Relaxation, ops: Sequence[int], part: Part, deadline: float | None, most: int | None = None) -> Ends | None:
-    """The ends of accumulators that can be taken off, None where there are none; of ``most`` units of each operation at most."""
+def ends_of(
+    relaxation: Relaxation, ops: Sequence[int], seen: Seen, start: Start, deadline: float | None, most: int | None = None
+) -> Ends | None:
+    """The ends of the accumulators of one node that can be taken off, None where there are none; of ``most`` units an operation at most."""
     if not ops:
         return None
-    sides = _Sides.of(relaxation, ops, part, most)
+    sides = _Sides.of(relaxation, ops, seen, most)
     if not len(sides.op):
         return None
-    best = _climb(relaxation, sides, part, replace(_SETTINGS, deadline=deadline))
+    best = _climb(relaxation, sides, seen, start, replace(_SETTINGS, deadline=deadline))
     end, lower = (best.value.double() - _SLACK) * sides.step, sides.sign > 0
     split = torch.where(lower, torch.ceil(sides.a0 + end) - 1, torch.floor(sides.a0 - end)).clamp(-_FAR, _FAR).long()
     off = torch.where(lower, split - sides.lo + 1, sides.hi - split)
@@ -142,9 +131,9 @@ def ends_of(relaxation: Relaxation, ops: Sequence[int], part: Part, deadline: fl
     return Ends(op, place, lowers, values, {i: v[good] for i, v in m.items()}, best.logits[good, :-1])
 
 
-def _climb(relaxation: Relaxation, sides: _Sides, part: Part, settings: Settings) -> Ascent:
+def _climb(relaxation: Relaxation, sides: _Sides, seen: Seen, start: Start, settings: Settings) -> Ascent:
     """The best bounds of accumulators in steps, relative to the reference run, plus the conjunction's rows."""
-    objective, rows, several = part.objective, len(sides.op), part.objective.constant.shape[1]
+    objective, rows, several = seen.objective, len(sides.op), seen.objective.constant.shape[1]
     factor = sides.factor.float()
     own: dict[int, Tensor] = {}
     for index in sorted(set(sides.op.tolist())):
@@ -163,10 +152,11 @@ def _climb(relaxation: Relaxation, sides: _Sides, part: Part, settings: Settings
     constant = torch.cat([objective.constant.float().expand(rows, -1), torch.zeros((rows, 1))], 1)
     present = torch.cat([objective.present.expand(rows, -1), torch.ones((rows, 1), dtype=torch.bool)], 1)
     scale = (_FIRST_WEIGHT * (sides.hi - sides.lo) / sides.step).float().clamp(min=1e-3)[:, None]
-    m = {i: v.float().expand(rows, -1) * scale for i, v in part.m.items()}
-    shares = objective.weights(part.logits.double()).float().clamp(min=1e-6)
+    m = {i: v.float().expand(rows, -1) * scale for i, v in start[0].items()}
+    shares = objective.weights(start[1].double()).float().clamp(min=LEAST_WEIGHT)
     logits = torch.cat([(shares * scale).log(), torch.zeros((rows, 1))], 1)
-    many = {i: c.repeat(rows) for i, c in part.corners.items()}
-    inside = None if part.box is None else (part.box[0].expand(rows, -1), part.box[1].expand(rows, -1))
+    many = {i: c.repeat(rows) for i, c in seen.corners.items()}
+    box = relaxation.box(seen.x, torch.float32)
+    inside = None if box is None else (box[0].expand(rows, -1), box[1].expand(rows, -1))
     best = ascend(relaxation, many, m, logits, Objective(forms, constant, present, scaled=True), settings, inside)
     return replace(best, logits=best.logits.masked_fill(~present, -torch.inf))

@@ -18,13 +18,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Settings
-from bvverify.bounds.conditional import Ends, Part, ends_of
-from bvverify.bounds.linear_maps import Tensor
+from bvverify.bounds.ascent import Seen, Settings
+from bvverify.bounds.conditional import Ends, Start, ends_of
 from bvverify.model.certificate import Kind
 from bvverify.model.ops import Conv2d, Dense
 from bvverify.search.node import Node, open_leaves, preorder, rebase
-from bvverify.search.tree import Seen, Tree
+from bvverify.search.tree import Tree
 
 _SETTINGS = Settings(steps=100, rate=0.03, decay=0.96)
 _ROUNDS, _STALLED = 10, 0.95
@@ -45,10 +44,6 @@ _NEARER = 0.8
 """Of what was missing at the last narrowing above: what may be missing for another."""
 _AT_FIRST, _LATELY = 0.3, 0.1
 """The share of what is missing that narrowing is taken to bring before it was tried; the weight of the last trial in what it brings."""
-
-
-_Start = tuple[dict[int, Tensor], Tensor]
-"""Multipliers and logits, of one row."""
 
 
 class Narrow:
@@ -127,7 +122,7 @@ class Narrow:
                 tree.put_back(leaf)
         return -node.bound, left if node.children is not None else [node]
 
-    def _rounds(self, node: Node, start: _Start, deadline: float | None) -> Node:
+    def _rounds(self, node: Node, start: Start, deadline: float | None) -> Node:
         """What is left of a node after some rounds, closed or not."""
         tree, ops, width = self.tree, self.ops, np.inf
         for number in range(_ROUNDS + 1):
@@ -153,7 +148,7 @@ class Narrow:
                 node = self._split_off(node, ends, seen)
         return node
 
-    def _worth(self, ops: list[int], seen: Seen, start: _Start, deadline: float | None) -> list[int]:
+    def _worth(self, ops: list[int], seen: Seen, start: Start, deadline: float | None) -> list[int]:
         """The operations of which ends of a sample come off; all, where a sample would be most of them."""
         if _count(ops, seen, None) <= 2 * _count(ops, seen, _SAMPLE):
             return ops
@@ -161,11 +156,10 @@ class Narrow:
         found = Counter([] if ends is None else ends.op.tolist())
         return [i for i in ops if found[i] > _OF_SAMPLE * _count([i], seen, _SAMPLE)]
 
-    def _ends(self, ops: list[int], seen: Seen, start: _Start, most: int | None, deadline: float | None) -> Ends | None:
+    def _ends(self, ops: list[int], seen: Seen, start: Start, most: int | None, deadline: float | None) -> Ends | None:
         tree = self.tree
         self.spent += tree.costs.calls + _END * _count(ops, seen, most)
-        box = tree.relaxation.box(seen.x, torch.float32)
-        return ends_of(tree.relaxation, ops, Part(seen.tensors, seen.corners, seen.objective, *start, box), deadline, most)
+        return ends_of(tree.relaxation, ops, seen, start, deadline, most)
 
     def _split_off(self, node: Node, ends: Ends, seen: Seen) -> Node:
         """Split off what is excluded, as far as integers prove it; what is left."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Ascent, Settings
+from bvverify.bounds.ascent import Ascent, Seen, Settings
 from bvverify.bounds.interval import Bounds
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.errors import InternalError
@@ -34,7 +34,7 @@ from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
 from bvverify.search.pace import Pace
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
-from bvverify.search.tree import NODE_SETTINGS, Seen, Tree, rows_at
+from bvverify.search.tree import NODE_SETTINGS, Tree, rows_at
 
 ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
 

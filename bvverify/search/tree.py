@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Ascent, Objective, Settings, ascend
+from bvverify.bounds.ascent import Ascent, Objective, Seen, Settings, ascend
 from bvverify.bounds.lagrange import Relaxation, exponents_for
 from bvverify.bounds.linear_maps import Tensor
-from bvverify.bounds.units import Corners
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import Forest, Kind, Multipliers, units
@@ -29,16 +27,6 @@ _WEIGHT_BITS = 12
 _LONG = 64
 """Splits above a node after which what they come to is kept with it."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """Nodes as bounds see them, a row each: accumulators, int64 (rows, n), their corners, inputs (None: the whole box), the objective."""
-
-    tensors: dict[int, tuple[Tensor, Tensor]]
-    corners: dict[int, Corners]
-    x: tuple[Any, Any] | None
-    objective: Objective
 
 
 class Tree:
