@@ -1,10 +1,10 @@
 """Where to split: the threshold whose two sides should gain most at the relaxation's minimiser.
 
 For each unit the minimiser has an average accumulator a and result z that need not lie on the staircase: the gap is what the relaxation
-gains by that. Of the units with the largest gaps the two kinks are scored (where the staircase leaves its lower and reaches its upper
-saturation: a ReLU's phase, a clip); thresholds between them only where no kink is left, since between its kinks a staircase is nearly a
-line. The score is the gain of the side that holds a, the lower hull of ``c * z`` at a after the split minus before, plus half the
-distance that the other side is forced to move, in output steps.
+gains by that. The two kinks are scored (where the staircase leaves its lower and reaches its upper saturation: a ReLU's phase, a clip) of
+the units that have one left, those with the largest gaps; thresholds between kinks are split at only where no unit has one left, since
+between its kinks a staircase is nearly a line. The score is the gain of the side that holds a, the lower hull of ``c * z`` at a after the
+split minus before, plus half the distance that the other side is forced to move, in output steps.
 """
 
 from __future__ import annotations
@@ -63,7 +63,12 @@ def _steps(unit: Unit, l: Tensor, u: Tensor, a: Tensor, c: Tensor, z: Tensor) ->
     first, last = count(unit.late, l), count(unit.early, u)
     level = count(unit.late, a.floor().long())
     gap = (c * (level + unit.lo - z)).clamp(min=0) + 1e-6 * c.abs() + 1e-9
-    gap, where = torch.where(last > first, gap, -1.0).topk(min(_CONSIDERED, l.shape[1]), 1)
+    steps = unit.early.shape[1]
+    gap = torch.where(last > first, gap, -1.0)
+    # Without a kink a unit is considered for its middle alone, and only the first of them can be chosen.
+    kinked = torch.where((first == 0) | (last == steps), gap, -1.0).topk(min(_CONSIDERED, l.shape[1]), 1)[1]
+    where = torch.cat([kinked, gap.argmax(1, keepdim=True)], 1)
+    gap = gap.gather(1, where)
 
     def at(values: Tensor) -> Tensor:
         return values.gather(1, where)
@@ -73,7 +78,6 @@ def _steps(unit: Unit, l: Tensor, u: Tensor, a: Tensor, c: Tensor, z: Tensor) ->
     if len(unit.early) == 1:
         group = torch.zeros_like(group)
     step = unit.step[where]
-    steps = unit.early.shape[1]
 
     def threshold(k: Tensor) -> Tensor:
         return unit.early[group, k.clamp(0, steps - 1)]
