@@ -172,8 +172,9 @@ class Relaxation:
         box: Box | None = None,
         gradient: bool = True,
         before: Point | None = None,
+        blur: Tensor | None = None,
     ) -> Point:
-        """L at multipliers ``m`` for forms by tensor (rows, kept elements).
+        """L at multipliers ``m`` for forms by tensor (rows, kept elements); ``blur`` (rows, 1) is that of ``units.inner``.
 
         With ``before``, what the input contributes is that of an earlier evaluation: the first layer, which is most of the work, is
         left out. The residuals are then only near a supergradient, and the value is no bound.
@@ -191,9 +192,9 @@ class Relaxation:
             seen.append(index)
             op, maps = network.ops[index], self.maps[dtype][index]
             if index in self.positions:
-                back = [self._max_backward(index, c, corners, m, stars, coefficients, value)]
+                back = [self._max_backward(index, c, corners, m, stars, coefficients, value, blur)]
             elif index in self.units:
-                least, star = inner(corners[index], c, m[index], gradient=gradient)
+                least, star = inner(corners[index], c, m[index], gradient=gradient, blur=blur)
                 value += least
                 coefficients[index] = c
                 stars[index] = star
@@ -264,6 +265,7 @@ class Relaxation:
         stars: dict[int, tuple[Tensor, Tensor]],
         coefficients: dict[int, Tensor],
         value: Tensor,
+        blur: Tensor | None,
     ) -> Tensor:
         """``m_k = m_(k-1) + max(0, x_k - m_(k-1))`` from the last position to the first; the form over the input."""
         at, inside = self.positions[index]
@@ -275,7 +277,7 @@ class Relaxation:
             later = multiplier.flip(1).cumsum(1).flip(1)
             reaching = c[:, None] - torch.cat([later[:, 1:], torch.zeros_like(later[:, :1])], 1)
             coefficients[index] = reaching.flatten(1)
-            least, stars[index] = inner(corners[index], coefficients[index], m[index])
+            least, stars[index] = inner(corners[index], coefficients[index], m[index], blur=blur)
             value += least
             for k in range(1, steps):
                 out.index_add_(1, at[k], torch.where(inside[k], multiplier[:, k - 1], 0.0))

@@ -41,6 +41,8 @@ class Node:
     """Another node with the same ranges, whose tree proves this one too."""
     narrowed: bool = False
     """Ranges were narrowed here (``search.narrow``), or are while others are split off."""
+    since: int = 0
+    """Splits since the last long ascent above it (``search.longer``)."""
     base: Limits | None = None
     """What the splits above it come to, by operation: where many are in a row, nobody has to go through them again."""
     stuck: bool = False

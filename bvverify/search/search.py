@@ -29,18 +29,21 @@ from bvverify.search import saturation
 from bvverify.search.branching import choose
 from bvverify.search.cell import Cells
 from bvverify.search.leaves import Leaves
+from bvverify.search.longer import LEVELS, Longer
 from bvverify.search.narrow import Narrow
 from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
 from bvverify.search.pace import Pace
 from bvverify.search.reserve import Reserve
 from bvverify.search.root import Root, bounds_of
-from bvverify.search.tree import NODE_SETTINGS, Tree, rows_at
+from bvverify.search.tree import LONG_SETTINGS, NODE_SETTINGS, Tree, rows_at
 
-ROOT_SETTINGS = Settings(steps=150, rate=0.2, decay=0.975)
+ROOT_SETTINGS = Settings(steps=200, rate=0.5, decay=0.978, blur=0.7)
 
 _TARGET = 1e-3
 _ENDS = -2.5
 """The first logit of the forms of ends."""
+_BLURRED = 1.4
+"""What a blurred step of an ascent costs, in others."""
 _CELLS = 64
 """Settled nodes of a batch in which a witness is looked for."""
 _FEW_INPUTS = 12.0
@@ -118,6 +121,8 @@ class Search(Tree):
         self.attacked, self.deepened, self.asked = 0, 0, 0
         self.early, self.early_deep = _EARLY, _EARLY_DEEP
         self.narrow, self.pace = Narrow(self), Pace()
+        long = LONG_SETTINGS.steps / NODE_SETTINGS.steps
+        self.longer = Longer(_BLURRED * long, self.costs.calls * long)
         self.witness: Int64Array | None = None
         self.cells: Cells | None = None
         self.batch = int(np.clip(_WORK // self.costs.bounding, *_BATCH))
@@ -133,7 +138,7 @@ class Search(Tree):
             until = deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
             if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
-            self._work(self._parts(self.take(self.batch), until), NODE_SETTINGS, until)
+            self._work(self._parts(self._settle(self.take(self.batch), until), until), NODE_SETTINGS, until)
             if self.nodes >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
                 self.narrow.look(self._again, until)
             if self.open:
@@ -229,9 +234,26 @@ class Search(Tree):
             if self.witness is None:
                 self._bound(nodes[start : start + 2 * self.batch], settings, deadline)
 
+    def _settle(self, nodes: list[Node], deadline: float | None) -> list[Node]:
+        """Climb on at those of some open nodes where that should save splits (``search.longer``); the others."""
+        before, since = torch.tensor([n.bound for n in nodes], dtype=torch.float64), torch.tensor([n.since for n in nodes])
+        worth = self.longer.worth(-before, since, self.gain, self.nodes) & torch.tensor([not n.stuck for n in nodes])
+        some = [node for node, long in zip(nodes, worth.tolist(), strict=True) if long]
+        if some:
+            gain = self.gain
+            self._bound(some, LONG_SETTINGS, deadline)
+            self.gain = gain
+            left = torch.tensor([-node.bound if node.kind is None else 0.0 for node in some], dtype=torch.float64)
+            self.longer.learn(-before[worth], left, since[worth])
+            for node in some:
+                node.since = 0
+        return [node for node, long in zip(nodes, worth.tolist(), strict=True) if not long]
+
     def _again(self, nodes: list[Node], deadline: float | None) -> bool:
         """Bound open nodes once more; whether the search goes on. What splits gain is learned from splits alone."""
         gain = self.gain
+        for node in nodes:
+            node.since = LEVELS
         self._work(nodes, NODE_SETTINGS, deadline)
         self.gain = gain
         return self.witness is None
@@ -248,11 +270,10 @@ class Search(Tree):
         nodes = [nodes[i] for i in rest]
         seen = self.seen(nodes, ranges, rest)
         m, logits = self._start(nodes, seen)
-        settings = replace(settings, target=_TARGET, deadline=deadline)
         before = torch.tensor([n.bound for n in nodes], dtype=torch.float64)
         numbers = [n.number for n in nodes]
-        pace = self.pace.of(before, numbers) if nodes[0].m else None
-        best = self.ascend(seen, m, logits, settings, pace)
+        pace = self.pace.of(before, numbers) if nodes[0].m and settings is NODE_SETTINGS else None
+        best = self.ascend(seen, m, logits, replace(settings, target=_TARGET, deadline=deadline), pace)
         if pace is not None:
             self.pace.learn(before, best.value, numbers)
         done = self.close(nodes, torch.nonzero(best.value > 0)[:, 0], seen, best)

@@ -23,6 +23,8 @@ from bvverify.search.work import Work
 
 NODE_SETTINGS = Settings(steps=50, rate=0.15, decay=0.96)
 """Half as many steps cost more than they save: a split pays once its bound has settled."""
+LONG_SETTINGS = Settings(steps=200, rate=1.0, decay=0.973, blur=0.7)
+"""Of what most nodes need not (``search.longer``)."""
 _WEIGHT_BITS = 12
 _LONG = 64
 """Splits above a node after which what they come to is kept with it."""
@@ -71,7 +73,7 @@ class Tree:
         self.nodes += 1
         node = Node(self.nodes, parent, conjunction, second)
         if parent is not None:
-            node.bound, node.m, node.logits = parent.bound, parent.m, parent.logits
+            node.bound, node.m, node.logits, node.since = parent.bound, parent.m, parent.logits, parent.since + 1
         return node
 
     def _branch(self, parent: Node) -> tuple[Node, Node]:

@@ -7,6 +7,7 @@ import torch
 import units
 
 from bvverify.bounds.ascent import Objective, Settings, ascend
+from bvverify.bounds.units import inner
 from bvverify.model.certificate import units as number_of_units
 from bvverify.model.ops import Concat, Reshape, Transpose, inputs
 from bvverify.run import interpreter
@@ -75,6 +76,27 @@ def test_the_residual_is_a_supergradient(seed):
     point = relaxation.evaluate(corners, here, forms, constant)
     slope = sum(((there[i] - here[i]) * g).sum(1) for i, g in point.residual.items())
     assert (relaxation.evaluate(corners, there, forms, constant).value <= point.value + slope + 1e-6).all()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_blur_changes_minimisers_alone_and_they_are_the_slopes_of_a_smoothed_bound(seed):
+    rng, _, root, relaxation, _, _ = _prepared(seed)
+    corners = _corners(root, relaxation, 3, torch.float64)
+    for index, of in corners.items():
+        n = of.left.shape[3]
+        c, m = (torch.from_numpy(rng.normal(0, 1, (3, n))) for _ in range(2))
+        blur = torch.from_numpy(rng.uniform(0.05, 0.5, (3, 1)))
+        sharp, (a, z) = inner(of, c, m)
+        value, averages = inner(of, c, m, blur=blur)
+        assert torch.allclose(value, sharp)
+        both = of.left if of.right is None else torch.where(m > 0, of.right, of.left)
+        m.requires_grad_()
+        c.requires_grad_()
+        b = (blur * c.detach().abs()).clamp(min=1e-9)
+        smooth = -(b * torch.logsumexp(-(c * both[1] - m * both[0]) / b * np.log(2), 0) / np.log(2)).sum()
+        by_c, by_m = torch.autograd.grad(smooth, (c, m))
+        assert torch.allclose(averages[0], -by_m, atol=1e-6 * (1 + float(a.abs().max()))), index
+        assert torch.allclose(averages[1], by_c, atol=1e-6 * (1 + float(z.abs().max()))), index
 
 
 @pytest.mark.parametrize("seed", range(60))
