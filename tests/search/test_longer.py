@@ -43,7 +43,7 @@ def test_no_more_than_a_share_of_the_nodes_the_most_saving_first():
 
 
 def test_what_it_brings_is_learned_by_how_long_ago_the_last_was():
-    of = Longer(5.0, 0.0)
+    of = Longer(12.0, 0.0)
     for _ in range(200):
         of.learn(gaps(1.0, 2.0, 4.0, 8.0), gaps(0.9, 1.8, 2.0, 4.0), torch.tensor([1, 1, LEVELS + 3, LEVELS]))
     assert float(of.share[1]) == pytest.approx(0.1, abs=1e-3)
@@ -77,9 +77,9 @@ def test_a_search_that_climbs_on_everywhere_answers_the_same_and_its_proof_is_wh
     root = Root.of(query, [])
     tighten(root, None)
     outcome = Search(root, range(len(query.property.violation))).run(None)
-    assert everywhere[0] > 0
     if by >= 0:
         assert violates(query, outcome.witness[None])[0]
         return
+    assert everywhere[0] > 0
     assert outcome.trees is not None
     kernel.check(proof.certificate(query, root.tightenings, [outcome.trees[i] for i in sorted(outcome.trees)]), query)
