@@ -116,6 +116,7 @@ class Narrow:
             tree.dropped += sum(1 for child in below.children or () for _ in preorder(child))
             return 0.0, []
         node.lower(below)
+        tree.moved = True
         rebase(node, {op: (lo[0], hi[0]) for op, (lo, hi) in tree.limits([node]).items()})
         for leaf in leaves:
             if leaf.stuck:

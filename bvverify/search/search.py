@@ -143,6 +143,8 @@ class Search(Tree):
                 self.narrow.look(self._again, until)
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")
+            elif self.witness is None:
+                self._bound_again(self.broken(2 * self.batch), until)
         done = not self.open and self.witness is None
         trees = {i: self._forest(node) for i, node in self.trees.items()} if done else None
         still = tuple(sorted({node.conjunction for *_, node in self.open}))
@@ -172,7 +174,7 @@ class Search(Tree):
 
     def graft(self, nodes: Sequence[Node], trees: Sequence[Grown], leaves: Leaves) -> None:
         """What grew elsewhere below nodes that were taken, and the leaves there."""
-        first = self.leaves.extend(leaves)
+        first, self.moved = self.leaves.extend(leaves), True
         for root, tree in zip(nodes, trees, strict=True):
             splits, numbers, still = iter(tree.splits), iter(tree.leaves), iter(tree.open)
             stack = [root]
@@ -249,13 +251,17 @@ class Search(Tree):
                 node.since = 0
         return [node for node, long in zip(nodes, worth.tolist(), strict=True) if not long]
 
-    def _again(self, nodes: list[Node], deadline: float | None) -> bool:
-        """Bound open nodes once more; whether the search goes on. What splits gain is learned from splits alone."""
+    def _bound_again(self, nodes: list[Node], deadline: float | None) -> None:
+        """Bound leaves that no longer hold (``Tree.broken``); a step or two closes them."""
         gain = self.gain
-        for node in nodes:
-            node.since = LEVELS
         self._work(nodes, NODE_SETTINGS, deadline)
         self.gain = gain
+
+    def _again(self, nodes: list[Node], deadline: float | None) -> bool:
+        """Bound open nodes once more; whether the search goes on. What splits gain is learned from splits alone."""
+        for node in nodes:
+            node.since = LEVELS
+        self._bound_again(nodes, deadline)
         return self.witness is None
 
     def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:

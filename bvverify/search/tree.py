@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import Ascent, Objective, Seen, Settings, ascend
+from bvverify.bounds.ascent import LEAST_WEIGHT, Ascent, Objective, Seen, Settings, ascend
 from bvverify.bounds.lagrange import Relaxation, exponents_for
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
@@ -26,6 +27,8 @@ NODE_SETTINGS = Settings(steps=50, rate=0.15, decay=0.96)
 LONG_SETTINGS = Settings(steps=200, rate=1.0, decay=0.973, blur=0.7)
 """Of what most nodes need not (``search.longer``)."""
 _WEIGHT_BITS = 12
+_ABOVE = 1e-6
+"""What float64 has to find above zero: more than it loses."""
 _LONG = 64
 """Splits above a node after which what they come to is kept with it."""
 _MULTIPLIER_LIMIT = (1 << 31) - 1
@@ -44,6 +47,8 @@ class Tree:
         self.exponents: dict[int, int] = {}
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
         self.costs = Work.of(self.relaxation, NODE_SETTINGS.steps)
+        self.moved = False
+        """Whether ranges of leaves became narrower after they were closed, or may have."""
         self.gain = 0.0
         """By how much a split raises a bound, lately."""
         self.trees = {i: self._node(None, i) for i in conjunctions}
@@ -56,8 +61,11 @@ class Tree:
     def sample(self, most: int) -> dict[int, Forest]:
         """The tree of each conjunction as it is, with at most so many closed leaves in all; solver leaves stand for the others."""
         left, out = most, {}
+        first = list(islice(self._bounded(), most))
+        broken = {id(node) for node in self._not_proved(first)} if self.moved and first else set()
+        holding = {id(node) for node in first} - broken
         for i, node in self.trees.items():
-            out[i] = self._forest(node, left)
+            out[i] = self._forest(node, left, holding)
             left -= int(((out[i].kind == Kind.BOUND) | (out[i].kind == Kind.INTERVAL)).sum())
         return out
 
@@ -187,16 +195,64 @@ class Tree:
         corners = {i: self.relaxation.corners(i, lo, hi, torch.float64) for i, (lo, hi) in tensors.items()}
         forms, constant = self.rows.exact(about, w)
         box = self.relaxation.box(x, torch.float64)
-        kept = self.relaxation.evaluate(corners, exact, forms, constant, box=box, gradient=False).value > 1e-6
+        kept = self.relaxation.evaluate(corners, exact, forms, constant, box=box, gradient=False).value > _ABOVE
         numbers = self.leaves.add(weight[kept].numpy().astype(np.int64), {i: v[kept].numpy().astype(np.int32) for i, v in rounded.items()})
         return kept, numbers
 
-    def _forest(self, root: Node, most: int | None = None) -> Forest:
-        """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves."""
+    def broken(self, together: int) -> list[Node]:
+        """Leaves that no longer hold, open again; all of them are tried where ranges became narrower above them.
+
+        A staircase's steps differ by an accumulator or two, and the bound allows for that where it takes the first and the last of a range:
+        in a narrower range it can be lower, in the fifth digit.
+        """
+        if not self.moved:
+            return []
+        self.moved, out = False, []
+        leaves = self._bounded()
+        while part := list(islice(leaves, together)):
+            out += self._not_proved(part)
+        for node in out:
+            weight, m = self._leaf([node])
+            node.kind, node.leaf, node.bound = None, -1, -_ABOVE
+            node.m = {i: v[0].float() for i, v in m.items() if i != self.rows.output_op}
+            node.logits = torch.full((self.rows.constant.shape[1],), float(np.log(LEAST_WEIGHT)))
+            node.logits[: weight.shape[1]] = weight[0].clamp(min=LEAST_WEIGHT).log().float()
+        return out
+
+    def _bounded(self) -> Iterator[Node]:
+        """The leaves that bounds closed, a tree after the other; those that stand for several trees in each."""
+        return (node for root in self.trees.values() for node in preorder(root) if node.kind is Kind.BOUND)
+
+    def _leaf(self, nodes: list[Node]) -> tuple[Tensor, dict[int, Tensor]]:
+        """Weights and multipliers of leaves, float64, a row each."""
+        weight, multipliers = self.leaves.at([n.leaf for n in nodes])
+        w = torch.ldexp(torch.from_numpy(weight).double(), torch.tensor(-_WEIGHT_BITS))
+        return w, {i: torch.ldexp(torch.from_numpy(v).double(), torch.tensor(-self.exponents[i])) for i, v in multipliers.items()}
+
+    def _not_proved(self, nodes: list[Node]) -> list[Node]:
+        """Which of these leaves are not above zero in the ranges that they have now."""
+        ranges = self.ranges(nodes)
+        rest = np.flatnonzero(~self.excluded(nodes, ranges))
+        if not len(rest):
+            return []
+        part = [nodes[i] for i in rest]
+        seen = self.seen(part, ranges, rest)
+        w, m = self._leaf(part)
+        corners = {i: self.relaxation.corners(i, lo, hi, torch.float64) for i, (lo, hi) in seen.tensors.items()}
+        forms, constant = self.rows.exact([n.conjunction for n in part], w)
+        box = self.relaxation.box(seen.x, torch.float64)
+        value = self.relaxation.evaluate(corners, m, forms, constant, box=box, gradient=False).value
+        return [part[row] for row in torch.nonzero(value <= _ABOVE)[:, 0].tolist()]
+
+    def _forest(self, root: Node, most: int | None = None, holding: Collection[int] = ()) -> Forest:
+        """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves.
+
+        Of those that bounds closed only the ``holding`` ones, by ``id``.
+        """
         kinds, splits, leaves = [], [], []
         for node in preorder(root):
             if most is not None and node.children is None:
-                if node.kind is None or most == 0:
+                if node.kind is None or most == 0 or (node.kind is Kind.BOUND and id(node) not in holding):
                     kinds.append(int(Kind.SOLVER))
                     continue
                 most -= 1
