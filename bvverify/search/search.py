@@ -242,23 +242,21 @@ class Search(Tree):
         worth = self.longer.worth(-before, since, self.gain, self.nodes) & torch.tensor([not n.stuck for n in nodes])
         some = [node for node, long in zip(nodes, worth.tolist(), strict=True) if long]
         if some:
-            gain = self.gain
-            self._bound(some, LONG_SETTINGS, deadline)
-            self.gain = gain
+            self._bound_again(some, deadline, LONG_SETTINGS)
             left = torch.tensor([-node.bound if node.kind is None else 0.0 for node in some], dtype=torch.float64)
             self.longer.learn(-before[worth], left, since[worth])
             for node in some:
                 node.since = 0
         return [node for node, long in zip(nodes, worth.tolist(), strict=True) if not long]
 
-    def _bound_again(self, nodes: list[Node], deadline: float | None) -> None:
-        """Bound leaves that no longer hold (``Tree.broken``); a step or two closes them."""
+    def _bound_again(self, nodes: list[Node], deadline: float | None, settings: Settings = NODE_SETTINGS) -> None:
+        """Bound nodes once more. What splits gain is learned from splits alone."""
         gain = self.gain
-        self._work(nodes, NODE_SETTINGS, deadline)
+        self._work(nodes, settings, deadline)
         self.gain = gain
 
     def _again(self, nodes: list[Node], deadline: float | None) -> bool:
-        """Bound open nodes once more; whether the search goes on. What splits gain is learned from splits alone."""
+        """Bound nodes once more, in narrower ranges; whether the search goes on."""
         for node in nodes:
             node.since = LEVELS
         self._bound_again(nodes, deadline)

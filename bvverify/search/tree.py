@@ -192,12 +192,16 @@ class Tree:
         exact = {i: torch.ldexp(v, torch.tensor(-self.exponents[i])) for i, v in rounded.items()}
         weight = torch.round(torch.ldexp(shares[:, : self.rows.most_rows], torch.tensor(_WEIGHT_BITS)))
         w = torch.ldexp(weight, torch.tensor(-_WEIGHT_BITS))
+        kept = self._above(about, tensors, exact, w, x)
+        numbers = self.leaves.add(weight[kept].numpy().astype(np.int64), {i: v[kept].numpy().astype(np.int32) for i, v in rounded.items()})
+        return kept, numbers
+
+    def _above(self, about: Sequence[int], tensors: dict[int, Any], m: dict[int, Tensor], w: Tensor, x: tuple[Any, ...] | None) -> Tensor:
+        """Which rows, each about a conjunction, are above zero at multipliers and row weights as a leaf holds them, float64."""
         corners = {i: self.relaxation.corners(i, lo, hi, torch.float64) for i, (lo, hi) in tensors.items()}
         forms, constant = self.rows.exact(about, w)
         box = self.relaxation.box(x, torch.float64)
-        kept = self.relaxation.evaluate(corners, exact, forms, constant, box=box, gradient=False).value > _ABOVE
-        numbers = self.leaves.add(weight[kept].numpy().astype(np.int64), {i: v[kept].numpy().astype(np.int32) for i, v in rounded.items()})
-        return kept, numbers
+        return self.relaxation.evaluate(corners, m, forms, constant, box=box, gradient=False).value > _ABOVE
 
     def broken(self, together: int) -> list[Node]:
         """Leaves that no longer hold, open again; all of them are tried where ranges became narrower above them.
@@ -208,7 +212,7 @@ class Tree:
         if not self.moved:
             return []
         self.moved, out = False, []
-        leaves = self._bounded()
+        leaves = iter(dict.fromkeys(self._bounded()))  # once, however many trees a leaf stands in
         while part := list(islice(leaves, together)):
             out += self._not_proved(part)
         for node in out:
@@ -238,11 +242,8 @@ class Tree:
         part = [nodes[i] for i in rest]
         seen = self.seen(part, ranges, rest)
         w, m = self._leaf(part)
-        corners = {i: self.relaxation.corners(i, lo, hi, torch.float64) for i, (lo, hi) in seen.tensors.items()}
-        forms, constant = self.rows.exact([n.conjunction for n in part], w)
-        box = self.relaxation.box(seen.x, torch.float64)
-        value = self.relaxation.evaluate(corners, m, forms, constant, box=box, gradient=False).value
-        return [part[row] for row in torch.nonzero(value <= _ABOVE)[:, 0].tolist()]
+        above = self._above([n.conjunction for n in part], seen.tensors, m, w, seen.x)
+        return [part[row] for row in torch.nonzero(~above)[:, 0].tolist()]
 
     def _forest(self, root: Node, most: int | None = None, holding: Collection[int] = ()) -> Forest:
         """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves.

@@ -36,6 +36,7 @@ def test_they_are_bounded_again_and_the_proof_is_whole():
     assert _spoil(search, 3) > 5
     again = search.broken(16)
     assert len(again) > 5
+    assert len({id(node) for node in again}) == len(again)
     search._bound_again(again, None)
     outcome = search.run(None)
     assert outcome.trees is not None
