@@ -72,6 +72,10 @@ class Child:
             if self.process.poll() is None:
                 kill_group(self.process)
                 self.process.communicate()
+            # A child that was ended before it had read its job leaves the rest of it in the pipe.
+            assert self.process.stdin is not None
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
         if self.stopped:
             return self._ended("stopped")
         if self.process.returncode == 0:

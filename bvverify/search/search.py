@@ -134,8 +134,13 @@ class Search(Tree):
         """
         if self.nodes == len(self.trees) and not self.open:
             self._work(self._presplit(list(self.trees.values())), ROOT_SETTINGS, deadline)
-        while self.open and self.witness is None:
+        while self.witness is None:
             until = deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
+            if not self.open:
+                self._bound_again(self.broken(2 * self.batch), until)
+                if not self.open:
+                    break
+                continue
             if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             self._work(self._parts(self._settle(self.take(self.batch), until), until), NODE_SETTINGS, until)
@@ -143,8 +148,6 @@ class Search(Tree):
                 self.narrow.look(self._again, until)
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")
-            elif self.witness is None:
-                self._bound_again(self.broken(2 * self.batch), until)
         done = not self.open and self.witness is None
         trees = {i: self._forest(node) for i, node in self.trees.items()} if done else None
         still = tuple(sorted({node.conjunction for *_, node in self.open}))

@@ -129,6 +129,12 @@ def test_a_child_may_end_while_it_is_being_stopped(monkeypatch):
     assert child.stopped
 
 
+def test_a_child_that_never_read_its_job_leaves_no_pipe_open():
+    child = Child("bvverify.solve.child", bytes(1 << 22), 1000)
+    assert child.wait(0.01).how == "time"
+    assert all(pipe.closed for pipe in (child.process.stdin, child.process.stdout, child.process.stderr))
+
+
 def test_a_solver_that_is_absent_is_a_usage_error(monkeypatch):
     monkeypatch.setattr(ask.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="pip install 'bvverify\\[bitwuzla\\]'"):
