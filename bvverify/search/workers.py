@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bvverify.cluster import connected
 from bvverify.search.spread import Job, Part
-from bvverify.workers import end_all, one_thread_each, pool
+from bvverify.workers import Pool, one_thread_each, pool
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -21,7 +21,7 @@ class Local:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.executor: Executor | None = None
+        self.executor: Pool | None = None
 
     def submit(self, work: Callable[[Job], Part], job: Job) -> Future[Part]:
         """Have a part searched."""
@@ -31,8 +31,7 @@ class Local:
     def renew(self) -> None:
         """Start again with new processes."""
         if self.executor is not None:
-            end_all()
-            self.executor.shutdown(wait=True, cancel_futures=True)
+            self.executor.end()
             self.executor = None
 
 

@@ -1,12 +1,12 @@
 """The pool: every row is answered once, whatever happens to the processes."""
 
-import multiprocessing
 import os
 import signal
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 
 from bvverify.cli.batch_pool import each
+from bvverify.workers import pool
 
 
 def _square(row: int) -> int:
@@ -20,7 +20,7 @@ def _lost(row: int) -> int:
 
 
 def _pool() -> Executor:
-    return ProcessPoolExecutor(2, multiprocessing.get_context("forkserver"))
+    return pool(2, [])
 
 
 def test_every_row_is_answered_once():

@@ -97,7 +97,7 @@ def test_an_interrupted_command_prints_unknown(cli, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(pipeline.__dict__, "_interval", interrupted)
+    monkeypatch.setitem(pipeline._STAGES, "interval", interrupted)
     outcome = cli("robust", MLP, "--input", f"{IMAGES}::5", "--radius", "3")
     assert (outcome.code, outcome.first, outcome.err) == (130, "unknown", "bvverify: interrupted\n")
     assert "interrupted in stage 'interval'" in outcome.out

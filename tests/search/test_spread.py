@@ -180,7 +180,7 @@ def test_processes_that_are_killed(monkeypatch):
 
     def kill(local):
         while not stop.wait(0.4):
-            processes = list(getattr(local.executor, "_processes", None) or {}) if local.executor is not None else []
+            processes = local.executor.pids if local.executor is not None else []
             if processes and len(killed) < 3:
                 killed.append(processes[0])
                 os.kill(processes[0], signal.SIGKILL)
