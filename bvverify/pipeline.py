@@ -46,7 +46,6 @@ _PROOF_SECONDS = 120.0
 """For the proofs of all leaves that a solver closed."""
 _PACKAGES = {"z3": ("z3-solver",), "bitwuzla": ("z3-solver", "bitwuzla"), "both": ("z3-solver", "bitwuzla")}
 """What each solver's answer rests on: the questions are written with Z3's terms."""
-STAGES = ("clean input", "interval", "linear", "one by one", "root", "attack", "search", "solver")
 _STAGES: dict[str, Callable[[State], stages.Outcome]] = {
     "clean input": stages.clean_input,
     "interval": stages.intervals,
@@ -58,6 +57,8 @@ _STAGES: dict[str, Callable[[State], stages.Outcome]] = {
     "solver": stages.whole_question,
     "ilp": stages.ilp_reading,
 }
+STAGES = tuple(name for name in _STAGES if name != "ilp")
+"""Of the engine "auto", in turn."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,9 +1,10 @@
 """Pools of processes of one thread each, which may die, and end with whoever asked.
 
-``concurrent.futures.ProcessPoolExecutor`` waits for ever where a process dies at the wrong moment (CPython 3.11, where processes are not
-forked from this one): one that dies before the thread that manages them has looked at it is not missed, a job that is submitted while that
-thread gives up is in nobody's hands, and a process that is killed while it waits for a job keeps the lock on the queue. Here nothing is
-shared: each process has a pipe of its own and one job at a time, and a thread that waits for both.
+``concurrent.futures.ProcessPoolExecutor`` can wait for ever where a process dies at the wrong moment (so the source of CPython 3.11 reads,
+where processes are not forked from this one): a death before the managing thread knows of the process is looked for with the next result,
+which may never come; a job that is submitted while that thread gives up is in nobody's hands; a process that is killed while it waits for
+a job keeps the shared queue's lock. Here nothing is shared: each process has a pipe of its own, one job at a time, and a thread that waits
+for its answer or its end.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Pool(Executor):
                     self._let_go(*worker)
                 worker = None
                 future.set_exception(BrokenProcessPool(f"a process died, or could not be started ({type(error).__name__}: {error})"))
-            except BaseException as error:  # a job or an answer that cannot be pickled
+            except Exception as error:  # a job or an answer that cannot be pickled
                 future.set_exception(error)
             else:
                 future.set_result(answer) if good else future.set_exception(answer)
