@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import LEAST_WEIGHT, Ascent, Objective, Seen, Settings, ascend
+from bvverify.bounds.ascent import LEAST_WEIGHT, Ascent, Seen, Settings, ascend
 from bvverify.bounds.lagrange import Relaxation
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.model.ops import inputs
@@ -122,18 +122,18 @@ def ends_of(
     good = (off > _WORTH * (sides.hi - sides.lo + 1)) & torch.isfinite(best.value)
     if not bool(good.any()):
         return None
-    weight = best.logits[:, :-1].exp().sum(1, keepdim=True)
+    weight = best.logits.exp().sum(1, keepdim=True)
     m = {i: v / weight for i, v in best.m.items()}
     for index in ops:
         own = torch.nonzero(sides.op == index)[:, 0]
         m[index][own, sides.place[own]] += sides.factor[own].float() / weight[own, 0]
     op, place, lowers, values = (v[good].numpy() for v in (sides.op, sides.place, lower, split))
-    return Ends(op, place, lowers, values, {i: v[good] for i, v in m.items()}, best.logits[good, :-1])
+    return Ends(op, place, lowers, values, {i: v[good] for i, v in m.items()}, best.logits[good])
 
 
 def _climb(relaxation: Relaxation, sides: _Sides, seen: Seen, start: Start, settings: Settings) -> Ascent:
     """The best bounds of accumulators in steps, relative to the reference run, plus the conjunction's rows."""
-    objective, rows, several = seen.objective, len(sides.op), seen.objective.constant.shape[1]
+    objective, rows = seen.objective.repeat(len(sides.op)).to(torch.float32), len(sides.op)
     factor = sides.factor.float()
     own: dict[int, Tensor] = {}
     for index in sorted(set(sides.op.tolist())):
@@ -144,19 +144,11 @@ def _climb(relaxation: Relaxation, sides: _Sides, seen: Seen, start: Start, sett
         assert maps is not None
         for t, form in zip(inputs(relaxation.network.ops[index]), maps.backward(one_hot), strict=True):
             own.setdefault(t, torch.zeros((rows, form.shape[1])))[here] += form
-    forms: dict[int, Tensor] = {}
-    for t in objective.forms.keys() | own.keys():
-        last = own[t] if t in own else torch.zeros((rows, objective.forms[t].shape[2]))
-        others = objective.forms[t].float() if t in objective.forms else torch.zeros((1, several, last.shape[1]))
-        forms[t] = torch.cat([others.expand(rows, -1, -1), last[:, None]], 1)
-    constant = torch.cat([objective.constant.float().expand(rows, -1), torch.zeros((rows, 1))], 1)
-    present = torch.cat([objective.present.expand(rows, -1), torch.ones((rows, 1), dtype=torch.bool)], 1)
     scale = (_FIRST_WEIGHT * (sides.hi - sides.lo) / sides.step).float().clamp(min=1e-3)[:, None]
     m = {i: v.float().expand(rows, -1) * scale for i, v in start[0].items()}
-    shares = objective.weights(start[1].double()).float().clamp(min=LEAST_WEIGHT)
-    logits = torch.cat([(shares * scale).log(), torch.zeros((rows, 1))], 1)
+    shares = seen.objective.weights(start[1].double()).float().clamp(min=LEAST_WEIGHT)
     many = {i: c.repeat(rows) for i, c in seen.corners.items()}
     box = relaxation.box(seen.x, torch.float32)
     inside = None if box is None else (box[0].expand(rows, -1), box[1].expand(rows, -1))
-    best = ascend(relaxation, many, m, logits, Objective(forms, constant, present, scaled=True), settings, inside)
-    return replace(best, logits=best.logits.masked_fill(~present, -torch.inf))
+    best = ascend(relaxation, many, m, (shares * scale).log(), replace(objective, own=own), settings, inside)
+    return replace(best, logits=best.logits.masked_fill(~objective.present, -torch.inf))

@@ -97,6 +97,7 @@ class Rows:
         """The forms of a conjunction a row, on accumulators in ``ranges`` and outputs in ``outputs`` (rows, outputs)."""
         at = self.at(conjunctions)
         constant, present = self.constant[at].copy(), self.present[at].copy()
+        forms = {t: f[at[:1] if (at == at[:1]).all() else at] for t, f in self.forms.items()}
         if self.output_op is not None:
             unit = self.relaxation.units[self.output_op]
             corners = self.relaxation.corners(self.output_op, *ranges[self.output_op], torch.float64)
@@ -105,7 +106,7 @@ class Rows:
                 # z >= a / step + what rounding and the ends of the range take off at most.
                 constant[:, r] += inner(corners, own[:, r], own[:, r] / unit.step, gradient=False)[0].numpy()
             if not len(unit.keep):
-                return Objective({t: f[at] for t, f in self.forms.items()}, torch.from_numpy(constant), torch.from_numpy(present))
+                return Objective(forms, torch.from_numpy(constant), torch.from_numpy(present))
             place, sign, row = self.end_place[at], self.end_sign[at], np.arange(len(at))[:, None]
             lo, hi = (side.numpy()[row, place] for side in ranges[self.output_op])
             step, a0 = unit.step.numpy()[place], unit.a0.numpy()[place]
@@ -120,7 +121,7 @@ class Rows:
             others = present.copy()
             others[:, : self.most_rows] &= ~idle
             present = np.where(others.any(axis=1, keepdims=True), others, present)
-        return Objective({t: f[at] for t, f in self.forms.items()}, torch.from_numpy(constant), torch.from_numpy(present))
+        return Objective(forms, torch.from_numpy(constant), torch.from_numpy(present))
 
     def at(self, conjunctions: Sequence[int]) -> Int64Array:
         """The positions of conjunctions."""

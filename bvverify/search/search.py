@@ -316,8 +316,7 @@ class Search(Tree):
         logits = torch.zeros((len(nodes), self.rows.constant.shape[1]))
         logits[:, self.rows.most_rows :] = _ENDS
         objective = seen.objective.to(torch.float32)
-        weights = objective.weights(logits)
-        return self.relaxation.start(seen.corners, {t: (weights[:, :, None] * f).sum(1) for t, f in objective.forms.items()}), logits
+        return self.relaxation.start(seen.corners, objective.weighted(objective.weights(logits))[0]), logits
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
