@@ -90,7 +90,7 @@ class Objective:
         return total
 
     def rise(self, weights: Tensor, values: Tensor) -> Tensor:
-        """How the weighted sum rises with each weight (beside ``own``: with each logit), where the forms have these values (rows, forms)."""
+        """How the weighted sum rises with each weight (beside ``own``: each logit), where the forms have these values (rows, forms)."""
         if self.own:
             return weights * values
         return (values - (weights * values).sum(1, keepdim=True)).masked_fill(~self.present, 0.0)
@@ -249,10 +249,7 @@ def _climb(
                 box = None if box is None else (box[0][left], box[1][left])
                 pace = None if pace is None else pace[left]
         for p in parameters:
-            if p == -1:
-                gradient = objective.rise(weights, objective.values(point.outputs))
-            else:
-                gradient = point.residual[p] * scale[p]
+            gradient = objective.rise(weights, objective.values(point.outputs)) if p == -1 else point.residual[p] * scale[p]
             if p not in first:
                 first[p], second[p] = torch.zeros_like(gradient), torch.full_like(gradient, _NOT_ZERO)
             first[p].lerp_(gradient, 0.1)

@@ -36,7 +36,7 @@ _SHARE = 2.0
 """Of the nodes: what narrowing may cost, in nodes."""
 _TOGETHER = 256
 """Ends that are proved at once."""
-_END = 1.3
+_END = 0.8
 """What an end costs, in nodes."""
 _LEAF = 300.0
 """Nodes that narrowing is taken to save below a leaf, at most."""

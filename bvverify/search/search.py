@@ -29,7 +29,7 @@ from bvverify.search import saturation
 from bvverify.search.branching import choose
 from bvverify.search.cell import Cells
 from bvverify.search.leaves import Leaves
-from bvverify.search.longer import LEVELS, Longer
+from bvverify.search.longer import LEVELS, Longer, gains
 from bvverify.search.narrow import Narrow
 from bvverify.search.node import OPEN, Grown, Node, Seed, open_leaves
 from bvverify.search.pace import Pace
@@ -242,7 +242,7 @@ class Search(Tree):
     def _settle(self, nodes: list[Node], deadline: float | None) -> list[Node]:
         """Climb on at those of some open nodes where that should save splits (``search.longer``); the others."""
         before, since = torch.tensor([n.bound for n in nodes], dtype=torch.float64), torch.tensor([n.since for n in nodes])
-        worth = self.longer.worth(-before, since, self.gain, self.nodes) & torch.tensor([not n.stuck for n in nodes])
+        worth = self.longer.worth(-before, since, gains(nodes, self.gain), self.nodes) & torch.tensor([not n.stuck for n in nodes])
         some = [node for node, long in zip(nodes, worth.tolist(), strict=True) if long]
         if some:
             self._bound_again(some, deadline, LONG_SETTINGS)
@@ -259,10 +259,10 @@ class Search(Tree):
         self.gain = gain
 
     def _again(self, nodes: list[Node], deadline: float | None) -> bool:
-        """Bound nodes once more, in narrower ranges; whether the search goes on."""
+        """Bound nodes once more, in narrower ranges; whether the search goes on. The way is long: their multipliers are of other hulls."""
         for node in nodes:
             node.since = LEVELS
-        self._bound_again(nodes, deadline)
+        self._bound_again(nodes, deadline, LONG_SETTINGS)
         return self.witness is None
 
     def _bound(self, nodes: list[Node], settings: Settings, deadline: float | None) -> None:

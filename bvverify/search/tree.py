@@ -24,7 +24,7 @@ from bvverify.search.work import Work
 
 NODE_SETTINGS = Settings(steps=50, rate=0.15, decay=0.96)
 """Half as many steps cost more than they save: a split pays once its bound has settled."""
-LONG_SETTINGS = Settings(steps=200, rate=1.0, decay=0.973, blur=0.7)
+LONG_SETTINGS = Settings(steps=200, rate=0.5, decay=0.973, blur=0.7)
 """Of what most nodes need not (``search.longer``)."""
 _WEIGHT_BITS = 12
 _ABOVE = 1e-6
