@@ -40,14 +40,15 @@ class Leaves:
     def at(self, numbers: Sequence[int]) -> tuple[Int64Array, dict[int, Any]]:
         """The weights and multipliers of some leaves, at least one, in that order."""
         rows = np.asarray(numbers)
-        size = np.array([len(w) for w in self.weights])
-        end = np.cumsum(size)
+        end = np.cumsum([len(w) for w in self.weights])
         batch = np.searchsorted(end, rows, side="right")
-        used = np.unique(batch)
-        # Where the batches in use begin, once they stand one after the other.
-        begin = np.zeros(len(size), np.int64)
-        begin[used] = np.cumsum(size[used]) - size[used]
-        place = rows - (end - size)[batch] + begin[batch]
-        weights = np.concatenate([self.weights[k] for k in used])[place]
-        multipliers = {op: np.concatenate([self.multipliers[k][op] for k in used])[place] for op in self.multipliers[used[0]]}
-        return weights, multipliers
+        used, first = np.unique(batch[order := np.argsort(batch, kind="stable")], return_index=True)
+        begin = np.concatenate([[0], end])[batch]
+        parts = [(rows - begin)[part] for part in np.split(order, first[1:])]
+        back = np.argsort(order, kind="stable")
+
+        def of(batches: Sequence[Any]) -> Any:
+            return np.concatenate([values[part] for values, part in zip(batches, parts, strict=True)])[back]
+
+        weights = of([self.weights[k] for k in used])
+        return weights, {op: of([self.multipliers[k][op] for k in used]) for op in self.multipliers[used[0]]}

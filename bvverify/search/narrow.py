@@ -112,11 +112,11 @@ class Narrow:
         below = top.lift()
         top.narrowed = True
         node = self._rounds(top, (m, logits), deadline)
+        tree.moved, top.moved = True, tree.leaves.count  # ends of one round were proved beside one another, and stand below one another
         if node.kind is not None:
             tree.dropped += sum(1 for child in below.children or () for _ in preorder(child))
             return 0.0, []
         node.lower(below)
-        tree.moved = True
         rebase(node, {op: (lo[0], hi[0]) for op, (lo, hi) in tree.limits([node]).items()})
         for leaf in leaves:
             if leaf.stuck:

@@ -179,6 +179,7 @@ class Search(Tree):
         """What grew elsewhere below nodes that were taken, and the leaves there."""
         first, self.moved = self.leaves.extend(leaves), True
         for root, tree in zip(nodes, trees, strict=True):
+            root.moved = self.leaves.count
             splits, numbers, still = iter(tree.splits), iter(tree.leaves), iter(tree.open)
             stack = [root]
             for kind in tree.kinds:

@@ -17,14 +17,14 @@ from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import Forest, Kind, Multipliers, units
 from bvverify.search.leaves import Leaves
-from bvverify.search.node import Node, preorder
+from bvverify.search.node import Node, moved_leaves, preorder
 from bvverify.search.root import Root
 from bvverify.search.rows import Rows
 from bvverify.search.work import Work
 
 NODE_SETTINGS = Settings(steps=50, rate=0.15, decay=0.96)
 """Half as many steps cost more than they save: a split pays once its bound has settled."""
-LONG_SETTINGS = Settings(steps=200, rate=0.5, decay=0.973, blur=0.7)
+LONG_SETTINGS = Settings(steps=120, rate=0.3, decay=0.955, blur=0.7)
 """Of what most nodes need not (``search.longer``)."""
 _WEIGHT_BITS = 12
 _ABOVE = 1e-6
@@ -204,7 +204,7 @@ class Tree:
         return self.relaxation.evaluate(corners, m, forms, constant, box=box, gradient=False).value > _ABOVE
 
     def broken(self, together: int) -> list[Node]:
-        """Leaves that no longer hold, open again; all of them are tried where ranges became narrower above them.
+        """Leaves that no longer hold, open again; all are tried above which ranges became narrower after they were closed.
 
         A staircase's steps differ by an accumulator or two, and the bound allows for that where it takes the first and the last of a range:
         in a narrower range it can be lower, in the fifth digit.
@@ -212,8 +212,9 @@ class Tree:
         if not self.moved:
             return []
         self.moved, out = False, []
-        leaves = iter(dict.fromkeys(self._bounded()))  # once, however many trees a leaf stands in
-        while part := list(islice(leaves, together)):
+        leaves = dict.fromkeys(node for root in self.trees.values() for node in moved_leaves(root))  # once, however many trees it is in
+        several = iter(sorted(leaves, key=lambda node: node.leaf))  # what came together is kept together
+        while part := list(islice(several, together)):
             out += self._not_proved(part)
         for node in out:
             weight, m = self._leaf([node])
