@@ -78,8 +78,8 @@ class Objective:
         out = dict(self.own)
         for t, f in self.forms.items():
             # One product where the forms are those of all rows: a tenth of the time.
-            own = weights @ f[0] if len(f) == 1 else (weights[:, :, None] * f).sum(1) if f.shape[1] > 1 else weights * f[:, 0]
-            out[t] = out[t] + own if t in out else own
+            part = weights @ f[0] if len(f) == 1 else (weights[:, :, None] * f).sum(1) if f.shape[1] > 1 else weights * f[:, 0]
+            out[t] = out[t] + part if t in out else part
         return out, (weights * self.constant).sum(1)
 
     def values(self, outputs: dict[int, Tensor]) -> Tensor:

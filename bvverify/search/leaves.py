@@ -42,10 +42,11 @@ class Leaves:
         rows = np.asarray(numbers)
         end = np.cumsum([len(w) for w in self.weights])
         batch = np.searchsorted(end, rows, side="right")
-        used, first = np.unique(batch[order := np.argsort(batch, kind="stable")], return_index=True)
-        begin = np.concatenate([[0], end])[batch]
-        parts = [(rows - begin)[part] for part in np.split(order, first[1:])]
-        back = np.argsort(order, kind="stable")
+        inside = rows - np.concatenate([[0], end])[batch]
+        # Batch by batch, each for its own rows alone; then back into the order that was asked for.
+        order = np.argsort(batch, kind="stable")
+        used, first = np.unique(batch[order], return_index=True)
+        parts, back = [inside[part] for part in np.split(order, first[1:])], np.argsort(order)
 
         def of(batches: Sequence[Any]) -> Any:
             return np.concatenate([values[part] for values, part in zip(batches, parts, strict=True)])[back]

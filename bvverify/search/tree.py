@@ -203,6 +203,10 @@ class Tree:
         box = self.relaxation.box(x, torch.float64)
         return self.relaxation.evaluate(corners, m, forms, constant, box=box, gradient=False).value > _ABOVE
 
+    def narrowed_at(self, node: Node) -> None:
+        """Ranges became narrower at a node: what is closed below it so far is to be tried again."""
+        self.moved, node.moved = True, self.leaves.count
+
     def broken(self, together: int) -> list[Node]:
         """Leaves that no longer hold, open again; all are tried above which ranges became narrower after they were closed.
 

@@ -107,5 +107,6 @@ def test_rows_and_copies_keep_the_kind_of_weights(free):
     of = objective(free)
     for other in (of.at(slice(0, 1)), of.repeat(3), of.to(torch.float32)):
         assert (len(other.own) > 0) is free
+    assert of.repeat(3).forms[0].shape == (1, 3, 1)
     assert of.repeat(3).constant.tolist() == [[0.5, -1.0, 2.0]] * 3
     assert of.to(torch.float32).weighted(torch.ones(1, 3))[0][0].dtype is torch.float32

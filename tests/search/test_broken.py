@@ -26,9 +26,8 @@ def _spoil(search, every):
         row = leaf.leaf - sum(len(w) for w in search.leaves.weights[:batch])
         for values in search.leaves.multipliers[batch].values():
             values[row] = 0
-    search.moved = True
     for tree in search.trees.values():
-        tree.moved = search.leaves.count
+        search.narrowed_at(tree)
     return len({n.number for n in spoiled})
 
 
