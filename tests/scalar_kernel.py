@@ -73,37 +73,38 @@ class Net:
         return None
 
     def _steps(self, index):
-        """(level below the first step, early thresholds, late thresholds, spread), for each unit; None where there is no step function."""
+        """(level below the first step, early thresholds, late thresholds), for each unit; None where there is no step function."""
         op, size = self.network.ops[index], self.network.tensors[index + 1].size
         match op:
             case ops.Dense(staircase=s) | ops.Conv2d(staircase=s) | ops.AvgPool(rule=ops.SumThenRequantise(staircase=s)):
                 rows = [row.tolist() for row in s.thresholds]
-                each = [(s.lo, row, row, spread(row)) for row in rows]
+                each = [(s.lo, row, row) for row in rows]
                 return [each[0] if len(each) == 1 else each[unit * len(each) // size] for unit in range(size)]
             case ops.Clamp(lo=lo, hi=hi):
                 steps = list(range(lo + 1, hi + 1))
-                return [(lo, steps, steps, 0)] * size
+                return [(lo, steps, steps)] * size
             case ops.MaxPool():
                 qtype = self.network.tensors[op.x].qtype
                 steps = list(range(1, qtype.hi - qtype.lo + 1))
-                return [(0, steps, steps, 0)] * (size * (op.window.kernel[0] * op.window.kernel[1] - 1))
+                return [(0, steps, steps)] * (size * (op.window.kernel[0] * op.window.kernel[1] - 1))
             case ops.Add():
                 found = thresholds_of_add(self.network, op)
                 if found is None:
                     return None
                 lo, (early,), (late,) = found
-                return [(lo, early.tolist(), late.tolist(), max(spread(early.tolist()), spread(late.tolist())))] * size
+                return [(lo, early.tolist(), late.tolist())] * size
         return None
 
 
-def spread(thresholds):
-    """How far the thresholds within reach lie from the line through the first and the last of them, both ways together."""
-    inside = [t for t in thresholds if abs(t) < ACC_LIMIT]
-    if len(inside) < 3:
-        return 0
-    slope = Fraction(inside[-1] - inside[0], len(inside) - 1)
-    off = [t - slope * k for k, t in enumerate(inside)]
-    return -((min(off) - max(off)).__floor__())
+def on_a_line(thresholds, down):
+    """Thresholds moved down or up onto a line about as steep as that through the first and the last of those within reach."""
+    unit = Fraction(1, 16 << len(thresholds).bit_length())
+    inside = [k for k, t in enumerate(thresholds) if abs(t) < ACC_LIMIT]
+    first, last = inside[0], inside[-1]
+    slope = Fraction(thresholds[last] - thresholds[first], last - first) // unit * unit
+    off = [thresholds[k] - slope * k for k in inside]
+    farthest = min(off) if down else max(off)
+    return [slope * k + farthest for k in range(len(thresholds))]
 
 
 def reached(thresholds, a):
@@ -112,13 +113,14 @@ def reached(thresholds, a):
 
 def least_on_steps(steps, c, m, l, u):
     """The lemma at the head of ``certify.steps``, for one unit."""
-    lo, early, late, off = steps
+    lo, early, late = steps
     first, last = reached(late, l), reached(early, u)
     ends = [(l, first)] if m <= 0 else [(u, last)]
+    if last - first > 2:
+        early, late = on_a_line(early, down=True), on_a_line(late, down=False)
     steps_between = {first, last - 1} if last > first else set()
     ends += [(early[k], k + 1) if m <= 0 else (late[k] - 1, k) for k in steps_between]
-    least = min(c * (z + lo) - m * a for a, z in ends)
-    return least - abs(m) * off if last - first > 2 else least
+    return min(c * (z + lo) - m * a for a, z in ends)
 
 
 def least_on_table(op, c, m, l, u):
@@ -204,7 +206,7 @@ def _result(net, index, operands, units):
         cut = [(s[0] + reached(s[2], l), s[0] + reached(s[1], u)) for s, (l, u) in zip(net.steps[index], units, strict=True)]
         return [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(plain, cut, strict=True)]
     found = []
-    for (lo, early, late, _), (l, u) in zip(net.steps[index], units, strict=True):
+    for (lo, early, late), (l, u) in zip(net.steps[index], units, strict=True):
         if _wraps(op, l, u):
             at = lo + reached(early, _wrapped(op, l))
             found.append((at, at) if l == u else (lo, lo + len(early)))

@@ -131,8 +131,9 @@ class Relaxation:
                 one = torch.ones(size, dtype=torch.float64)
                 empty = torch.zeros((1, 0), dtype=torch.int64)
                 table = torch.from_numpy(op.table.copy())
+                line = empty.double()
                 return Unit(
-                    keep, size, 0, empty, empty, one * 0, torch.from_numpy(a0), torch.from_numpy(z0), one, (0, 0), table, op.input_lo
+                    keep, size, 0, empty, empty, line, line, torch.from_numpy(a0), torch.from_numpy(z0), one, (0, 0), table, op.input_lo
                 )
             case _:
                 return None
@@ -143,24 +144,24 @@ class Relaxation:
         unit = self.units[index]
         if unit.table is not None:
             entries = torch.arange(int(l.min()), int(u.max()) + 1)[:, None, None].clamp(min=l, max=u)
-            return Corners(torch.stack([entries - unit.a0, unit.table[entries - unit.table_lo] - unit.z0]).to(dtype), None, None)
+            return Corners(torch.stack([entries - unit.a0, unit.table[entries - unit.table_lo] - unit.z0]).to(dtype), None)
         if unit.early.shape[1] == 0:
             level = (unit.lo - unit.z0).expand_as(l)
             left, right = (torch.stack([a - unit.a0, level])[:, None].to(dtype) for a in (l, u))
-            return Corners(left, right, None)
+            return Corners(left, right)
         first, last = count(unit.late, l), count(unit.early, u)
         last = torch.maximum(last, first)
         some = (last > first).to(torch.int64)
         i, j = first * some, (last - 1) * some
-        # Where there is no step all three are the end of the range.
-        left = torch.stack([l, l + some * (pick(unit.early, i) - l), l + some * (pick(unit.early, j) - l), first, first + some, last])
-        right = torch.stack([u + some * (pick(unit.late, i) - 1 - u), u + some * (pick(unit.late, j) - 1 - u), u, first, last - some, last])
-        spread = None
-        if bool(unit.spread.any()):
-            spread = (unit.spread * (last - first > 2)).to(dtype)
+        l, u, many = l.double(), u.double(), last - first > 2
+        # With more than three levels both ends are on the line; where there is no step all three are the end of the range.
+        on = [l + some * (torch.where(many, pick(unit.left, k), pick(unit.early, k).double()) - l) for k in (i, j)]
+        before = [u + some * (torch.where(many, pick(unit.right, k), pick(unit.late, k).double() - 1) - u) for k in (i, j)]
+        left = torch.stack([l, *on, first, first + some, last])
+        right = torch.stack([*before, u, first, last - some, last])
         offset = torch.stack([unit.a0, unit.z0 - unit.lo])[:, None, None]
         left, right = ((side.reshape(2, 3, *l.shape) - offset).to(dtype) for side in (left, right))
-        return Corners(left, right, spread)
+        return Corners(left, right)
 
     def evaluate(
         self,
@@ -221,7 +222,7 @@ class Relaxation:
         a_star, z_star = ({i: s[k] for i, s in stars.items()} for k in (0, 1))
         point = Point(value, {}, a_star, z_star, coefficients, x, c, {0: x}, first)
         if gradient:
-            self._residuals(point, seen, stars, loose, corners, m)
+            self._residuals(point, seen, stars, loose)
         return point
 
     def _residuals(
@@ -230,8 +231,6 @@ class Relaxation:
         seen: list[int],
         stars: dict[int, tuple[Tensor, Tensor]],
         loose: dict[int, Tensor],
-        corners: dict[int, Corners],
-        m: dict[int, Tensor],
     ) -> None:
         """Forwards through the minimisers: how far each accumulator is from what the minimisers below it give."""
         values = point.outputs
@@ -252,9 +251,6 @@ class Relaxation:
                 values[index + 1] = z
             else:
                 values[index + 1] = maps.forward(xs)  # type: ignore[union-attr]
-            spread = corners[index].spread if index in corners else None
-            if spread is not None:
-                point.residual[index] -= m[index].sign() * spread
 
     def _max_backward(
         self,

@@ -261,7 +261,6 @@ def _relax(corners: Corners, form: Form) -> tuple[Form, Int64Array]:
     least = c_scaled * corners.z[0] - m_scaled * corners.a[0]
     for a, z in zip(corners.a[1:], corners.z[1:], strict=True):
         np.minimum(least, c_scaled * z - m_scaled * a, out=least)
-    least -= np.abs(m_scaled) * corners.spread
     return multiplier, to_total(least, common).reshape(len(c), -1).sum(axis=1)
 
 

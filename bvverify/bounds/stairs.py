@@ -8,10 +8,12 @@ For an exact staircase ``early == late ==`` its thresholds. Where the step depen
 round, so that two inputs of one integer sum may come out differently), ``early[k]`` is the smallest ``a`` that can reach level k and
 ``late[k]`` the smallest from which every input reaches it.
 
-Steps of one staircase are nearly equal, so that the corners between the first and the last lie nearly on a line: within ``spread``
-accumulator units of it. Six corners and ``|lambda| * spread`` then bound the minimum over all of them:
-with ``T[k] = alpha*k + r[k]`` and ``spread = max r - min r``, the linear interpolation between two corners differs from
-any corner between them by at most ``spread`` in ``a``, and a linear function is smallest at an end.
+Steps of one staircase are nearly equal, so that the corners between the first and the last lie nearly on a line. With more than three
+levels the corners that are looked at are those on that line, moved out as far as the farthest of all corners is from it (``left``,
+``right``): what is between is then no less than the line, a linear function on a line is least at an end, and six corners do. Rounded
+thresholds are off by less than one accumulator, on average by half of one: worst cases of both ends together (the straight line
+through two true corners, less ``|lambda|`` times the largest distance) gave away four times as much. On the line, bounds in narrower ranges
+are never lower.
 """
 
 from __future__ import annotations
@@ -23,52 +25,55 @@ import numpy as np
 from bvverify.bounds.interval import Range, rounded_sum
 from bvverify.model.ops import Add, Clamp
 from bvverify.model.staircase import ACC_LIMIT, Staircase
-from bvverify.model.types import Int64Array, QType
+from bvverify.model.types import AnyArray, Int64Array, QType
 
 _MOST_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stairs:
-    """Step functions, one for each channel: int64 ``early`` and ``late`` of shape (channels or 1, levels), ``spread`` (channels or 1,).
+    """Step functions, one for each channel: ``early`` and ``late``, int64 (channels or 1, levels), and what lies beyond them on a line.
 
-    Level ``j`` of the arrays is the step from output ``lo + j`` to ``lo + j + 1``.
+    Level ``j`` of the arrays is the step from output ``lo + j`` to ``lo + j + 1``. ``left`` are at or below ``early``, ``right`` at or
+    above ``late - 1``, integers times ``2^-bits`` (big ones where int64 does not hold them).
     """
 
     lo: int
     early: Int64Array
     late: Int64Array
-    spread: Int64Array
+    left: AnyArray
+    right: AnyArray
+    bits: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corners:
-    """The six corners over ``[l, u]``, elementwise: ``a`` and ``z`` are int64 of shape (6, *shape), ``spread`` of shape (*shape).
+    """The six corners over ``[l, u]``, elementwise: ``a`` and ``z`` are int64 of shape (6, *shape).
 
     In order: the left end at its lowest and the right end at its highest; the last point before the first step and
-    before the last one; the first point on the first step and on the last one.
+    before the last one; the first point on the first step and on the last one. With more than three levels the last four are on the
+    lines, rounded outwards to integers.
     """
 
     a: Int64Array
     z: Int64Array
-    spread: Int64Array
 
 
 def of_staircase(staircase: Staircase) -> Stairs:
     """The stairs of an exact staircase."""
-    return _with_spread(staircase.lo, staircase.thresholds, staircase.thresholds)
+    return _with_lines(staircase.lo, staircase.thresholds, staircase.thresholds)
 
 
 def of_clamp(op: Clamp) -> Stairs:
     """A clamp is a staircase of step 1."""
     steps = np.arange(op.lo + 1, op.hi + 1, dtype=np.int64)[None]
-    return _with_spread(op.lo, steps, steps)
+    return _with_lines(op.lo, steps, steps)
 
 
 def of_relu(most: int) -> Stairs:
     """``max(0, a)`` for ``a`` up to ``most``."""
     steps = np.arange(1, most + 1, dtype=np.int64)[None]
-    return _with_spread(0, steps, steps)
+    return _with_lines(0, steps, steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +105,7 @@ def of_add(op: Add, a: QType, b: QType) -> AddStairs | None:
     np.maximum.at(largest, out - low, acc)
     early = np.minimum.accumulate(smallest[::-1])[::-1][1:]
     late = np.maximum.accumulate(largest)[:-1] + 1
-    return AddStairs(ma, mb, _with_spread(low, early[None], late[None]))
+    return AddStairs(ma, mb, _with_lines(low, early[None], late[None]))
 
 
 def corners(stairs: Stairs, acc: Range) -> Corners:
@@ -111,30 +116,39 @@ def corners(stairs: Stairs, acc: Range) -> Corners:
     first, last = np.minimum(zl, stairs.early.shape[1] - 1), np.maximum(zu - 1, 0)  # the first and the last step on the way
     # Not cut off at the ends of the range: where early < late a corner may lie just outside, and the line through the
     # corners holds for the corners as they are, not for clipped ones.
-    before = [np.where(flat, acc.lo, _pick(stairs.late, step) - 1) for step in (first, last)]
-    on = [np.where(flat, acc.lo, _pick(stairs.early, step)) for step in (first, last)]
-    a = np.stack([acc.lo, acc.hi, *before, *on])
+    left, right = stairs.left >> stairs.bits, -(-stairs.right >> stairs.bits)
+    many = zu - zl > 2
+    before = [np.where(flat, acc.lo, np.where(many, _pick(right, step), _pick(stairs.late, step) - 1)) for step in (first, last)]
+    on = [np.where(flat, acc.lo, np.where(many, _pick(left, step), _pick(stairs.early, step))) for step in (first, last)]
+    a = np.stack([acc.lo, acc.hi, *before, *on]).astype(np.int64)
     z = np.stack([zl, zu, zl, np.maximum(zu - 1, zl), np.minimum(zl + 1, zu), zu]) + stairs.lo
-    spread = stairs.spread.reshape((-1,) + (1,) * (acc.lo.ndim - 1)) if len(stairs.spread) > 1 else stairs.spread[0]
-    # Between two steps next to each other, or on one, there are no corners to interpolate.
-    return Corners(a, z, np.where(zu - zl > 2, spread, 0))
+    return Corners(a, z)
 
 
-def _with_spread(lo: int, early: Int64Array, late: Int64Array) -> Stairs:
+def _with_lines(lo: int, early: Int64Array, late: Int64Array) -> Stairs:
     levels = early.shape[1]
+    bits = levels.bit_length() + 4
+    left, right = (_outwards(t, bits, side) for t, side in ((early, -1), (late, 1)))
+    return Stairs(lo, early, late, left, right - (1 << bits), bits)
+
+
+def _outwards(t: Int64Array, bits: int, side: int) -> AnyArray:
+    """Thresholds (channels, levels) on lines, down for side -1, up for 1, times ``2^bits``.
+
+    Levels that no accumulator reaches are left out, channel by channel: their corners are never inside a range.
+    """
+    levels, within = t.shape[1], np.abs(t) < ACC_LIMIT
+    reached = np.where(within, t, 0)
+    fits = int(np.abs(reached).max(initial=0)) * levels < 1 << 60 - bits
+    scaled = reached.astype(np.int64 if fits else object) << bits
     if levels < 2:
-        return Stairs(lo, early, late, np.zeros(len(early), np.int64))
-    # r[k] = T[k] - alpha*k, times the number of steps so that it stays an integer; the largest spread of the two sets of corners. Levels
-    # that no accumulator reaches are left out, channel by channel: their corners are never inside a range.
-    spread = np.zeros(len(early), np.int64)
-    for t in (early, late):
-        within = np.abs(t) < ACC_LIMIT
-        first, count = within.argmax(axis=1), within.sum(axis=1)
-        channel, last = np.arange(len(t)), np.maximum(first + count - 1, 0)
-        steps, index = np.maximum(count - 1, 1)[:, None], np.arange(levels) - first[:, None]
-        residual = np.where(within, t * steps - (t[channel, last] - t[channel, first])[:, None] * index, 0)
-        spread = np.maximum(spread, -((residual.min(axis=1) - residual.max(axis=1)) // steps[:, 0]))
-    return Stairs(lo, early, late, spread)
+        return np.asarray(scaled)
+    channel, first, runs = np.arange(len(t)), within.argmax(axis=1), np.maximum(within.sum(axis=1) - 1, 0)
+    slope = (scaled[channel, first + runs] - scaled[channel, first]) // np.maximum(runs, 1)
+    line = slope[:, None] * np.arange(levels)
+    beyond = side * (scaled - line)
+    beyond = np.where(within, beyond, beyond[channel, first][:, None])
+    return np.asarray(line + side * beyond.max(axis=1, keepdims=True))
 
 
 def _count(thresholds: Int64Array, a: Int64Array) -> Int64Array:
@@ -146,7 +160,7 @@ def _count(thresholds: Int64Array, a: Int64Array) -> Int64Array:
     return np.stack([np.searchsorted(row, part, side="right") for row, part in zip(thresholds, a, strict=True)]).astype(np.int64)
 
 
-def _pick(thresholds: Int64Array, index: Int64Array) -> Int64Array:
+def _pick(thresholds: AnyArray, index: Int64Array) -> AnyArray:
     """``thresholds[channel, index]``; zeros where there are no levels at all."""
     if thresholds.shape[1] == 0:
         return np.zeros(index.shape, np.int64)

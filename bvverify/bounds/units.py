@@ -26,8 +26,8 @@ class Unit:
     """The units of one operation that take part.
 
     ``keep`` are their flat indices; ``early`` and ``late`` thresholds int64 (groups, steps), where unit ``i`` belongs to group ``i // (n
-    / groups)``; ``table`` instead for a table. ``a0``, ``z0`` int64 (n,): accumulator and result of the reference run. ``step`` float64
-    (n,): the mean step width.
+    / groups)``, ``left`` and ``right`` the ends on lines (``bounds.stairs``), float64; ``table`` instead for a table. ``a0``, ``z0`` int64
+    (n,): accumulator and result of the reference run. ``step`` float64 (n,): the mean step width.
     """
 
     keep: Int64Array
@@ -35,7 +35,8 @@ class Unit:
     lo: int
     early: Tensor
     late: Tensor
-    spread: Tensor
+    left: Tensor
+    right: Tensor
     a0: Tensor
     z0: Tensor
     step: Tensor
@@ -49,31 +50,19 @@ class Corners:
     """Corners relative to the reference, (2, corners, rows, n): accumulators, then results.
 
     ``left`` are the first points of levels, in order, ``right`` the last ones: of one level ``c z - m a`` is least at its left end where m
-    is not positive, else at its right end. ``right`` is None where both are the same (tables). ``spread`` is (rows, n), or None where
-    it is nowhere needed.
+    is not positive, else at its right end. ``right`` is None where both are the same (tables).
     """
 
     left: Tensor
     right: Tensor | None
-    spread: Tensor | None
 
     def at(self, rows: Tensor | slice, units: slice = slice(None)) -> Corners:
         """Some rows, some units."""
-        right, spread = self.right, self.spread
-        return Corners(
-            self.left[:, :, rows, units],
-            None if right is None else right[:, :, rows, units],
-            None if spread is None else spread[rows, units],
-        )
+        return Corners(self.left[:, :, rows, units], None if self.right is None else self.right[:, :, rows, units])
 
     def repeat(self, rows: int) -> Corners:
         """Those of one row, for several."""
-        right, spread = self.right, self.spread
-        return Corners(
-            self.left.expand(-1, -1, rows, -1),
-            None if right is None else right.expand(-1, -1, rows, -1),
-            None if spread is None else spread.expand(rows, -1),
-        )
+        return Corners(self.left.expand(-1, -1, rows, -1), None if self.right is None else self.right.expand(-1, -1, rows, -1))
 
 
 def inner(
@@ -100,10 +89,7 @@ def inner(
             least = torch.minimum(least, values[k])
     else:
         least, star = values.amin(0), both[:, 0]
-    value = least.sum(1)
-    if corners.spread is not None:
-        value = value - (m.abs() * corners.spread).sum(1)
-    return value, (star[0], star[1])
+    return least.sum(1), (star[0], star[1])
 
 
 def count(thresholds: Tensor, a: Tensor) -> Tensor:
@@ -132,11 +118,11 @@ def pick(thresholds: Tensor, k: Tensor) -> Tensor:
 
 def of_stairs(made: Stairs, keep: Int64Array, size: int, shape: tuple[int, ...], a0: Int64Array, z0: Int64Array, dense: bool) -> Unit:
     """The units ``keep`` (of ``size``, in channels of ``shape``) of stairs; ``dense``: every unit is a channel of its own."""
-    early, late, spread = made.early, made.late, made.spread
+    early, late = made.early, made.late
+    left, right = (np.ldexp(ends.astype(np.float64), -made.bits) for ends in (made.left, made.right))
     if len(early) > 1 and dense:
-        early, late, spread = early[keep], late[keep], spread[keep]
+        early, late, left, right = early[keep], late[keep], left[keep], right[keep]
     n = len(keep)
-    per_unit = np.broadcast_to(spread, (n,)) if len(spread) == 1 else np.repeat(spread, n // max(len(spread), 1))
     reachable = np.abs(early) < _FAR
     first = np.where(reachable.any(1), early[np.arange(len(early)), reachable.argmax(1)], 0) if early.shape[1] else np.zeros(len(early))
     last_index = early.shape[1] - 1 - reachable[:, ::-1].argmax(1) if early.shape[1] else np.zeros(len(early), int)
@@ -149,7 +135,8 @@ def of_stairs(made: Stairs, keep: Int64Array, size: int, shape: tuple[int, ...],
         made.lo,
         torch.from_numpy(early.copy()),
         torch.from_numpy(late.copy()),
-        torch.from_numpy(per_unit.astype(np.float64)),
+        torch.from_numpy(left),
+        torch.from_numpy(right),
         torch.from_numpy(a0[keep].copy()),
         torch.from_numpy(z0[keep].copy()),
         torch.from_numpy(steps.astype(np.float64)),

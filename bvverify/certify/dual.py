@@ -77,11 +77,10 @@ class Dual:
                 m, m_exponent = multipliers.of(index, flat.shape)
                 (c2, fine), (m2, _) = common((flat, exponent), (m, m_exponent))
                 if isinstance(op, ops.Lookup):
-                    least = least_on_table(op, c2, m2, *ranges.acc[index])
-                else:
-                    assert steps is not None
+                    self.add_constant(total(least_on_table(op, c2, m2, *ranges.acc[index])), fine)
+                if steps is not None:
                     least = least_on_steps(steps, c2, m2, *ranges.acc[index], self.network.tensors[index + 1].shape)
-                self.add_constant(total(least), fine)
+                    self.add_constant(total(least), fine + steps.bits)
                 if m.any():
                     self.push(index, m, m_exponent)
             case _:
@@ -98,7 +97,7 @@ class Dual:
         parts = []
         for k in range(positions - 1, 0, -1):
             at = slice((k - 1) * size, k * size)
-            self.add_constant(total(least_on_steps(steps, c, values[:, at], low[:, at], high[:, at], out)), fine)
+            self.add_constant(total(least_on_steps(steps, c, values[:, at], low[:, at], high[:, at], out)), fine + steps.bits)
             parts.append(values[:, at])
             c = add(c, -values[:, at])
         everything = np.stack([c, *parts[::-1]], axis=1).reshape(self.rows, positions, *out).swapaxes(1, 2)

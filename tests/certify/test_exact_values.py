@@ -7,6 +7,7 @@ import pytest
 import random_networks
 import scalar_kernel
 
+from bvverify.bounds import stairs
 from bvverify.certify import ranges, steps
 from bvverify.certify.dual import Dual
 from bvverify.model import ops
@@ -161,17 +162,24 @@ def _one_layer(op, x, out):
     return Network(Input(x, (1, *x.shape)), (op,), (x, out), Output(1, (1, *out.shape)), made)
 
 
-def test_the_spread_of_thresholds_that_need_big_integers():
+def test_the_lines_of_thresholds_that_need_big_integers():
     """Differences of 2^48 times thousands of steps: beyond int64, and just below it."""
-    for steps_, size in (((1 << 14) - 1, ACC_LIMIT - 1), ((1 << 16) - 2, ACC_LIMIT - 1), (3, ACC_LIMIT - 1), (1 << 13, 5)):
-        low = np.array([[-size] * steps_ + [size]])
-        middle = np.array([[-size] * (steps_ // 2) + [size] * (steps_ - steps_ // 2 + 1)])
+    for count, size in (((1 << 14) - 1, ACC_LIMIT - 1), ((1 << 16) - 2, ACC_LIMIT - 1), (3, ACC_LIMIT - 1), (1 << 13, 5), (3, 1 << 45)):
+        low = np.array([[-size] * count + [size]])
+        middle = np.array([[-size] * (count // 2) + [size] * (count - count // 2 + 1)])
         for table in (low, middle, -low[:, ::-1]):
-            assert steps._make(0, table, table).spread.tolist() == [scalar_kernel.spread(table[0].tolist())]
+            _same_lines(table, table)
     uneven = np.array([[0, 1, 5, 30]]), np.array([[0, 10, 20, 31]])
-    expected = max(scalar_kernel.spread(t[0].tolist()) for t in uneven)
-    assert steps._make(0, *uneven).spread.tolist() == steps._make(0, *uneven[::-1]).spread.tolist() == [expected]
-    assert steps._make(0, np.array([[0, 3, 4]]), np.array([[0, 3, 4]])).spread.tolist() == [1]
+    _same_lines(*uneven)
+    _same_lines(np.array([[0, 3, 4]]), np.array([[0, 3, 4]]))
+
+
+def _same_lines(early, late):
+    made, relaxed = steps._make(0, early, late), stairs._with_lines(0, early, late)
+    left = scalar_kernel.on_a_line(early[0].tolist(), down=True)
+    right = scalar_kernel.on_a_line(late[0].tolist(), down=False)
+    assert made.left[0].tolist() == relaxed.left[0].tolist() == [t * (1 << made.bits) for t in left]
+    assert made.right[0].tolist() == relaxed.right[0].tolist() == [(t - 1) * (1 << made.bits) for t in right]
 
 
 def test_the_least_on_a_table_of_numbers_of_any_size():
@@ -200,16 +208,18 @@ def test_the_least_on_steps_of_numbers_of_any_size(bits):
         found = steps.least_on_steps(made, c, m, l, u, (2, 3))
         for row, unit in np.ndindex(40, 6):
             channel = unit // 3
-            one = (-3, early[channel].tolist(), late[channel].tolist(), int(made.spread[channel]))
-            assert found[row, unit] == scalar_kernel.least_on_steps(one, *(int(v[row, unit]) for v in (c, m, l, u)))
+            one = (-3, early[channel].tolist(), late[channel].tolist())
+            least = scalar_kernel.least_on_steps(one, *(int(v[row, unit]) for v in (c, m, l, u)))
+            assert found[row, unit] == least * (1 << made.bits)
 
 
 def _scalar(steps_, c, m, l, u):
     """``steps.least_on_steps`` of one unit of which the step function has ``lo`` and thresholds, beside the scalar one."""
     lo, thresholds = steps_
     table = np.array([thresholds])
-    found = steps.least_on_steps(steps._make(lo, table, table), *(np.array([[v]]) for v in (c, m, l, u)), (1,))
-    return int(found[0, 0]), scalar_kernel.least_on_steps((lo, thresholds, thresholds, scalar_kernel.spread(thresholds)), c, m, l, u)
+    made = steps._make(lo, table, table)
+    found = steps.least_on_steps(made, *(np.array([[v]]) for v in (c, m, l, u)), (1,))
+    return int(found[0, 0]), scalar_kernel.least_on_steps((lo, thresholds, thresholds), c, m, l, u) * (1 << made.bits)
 
 
 OVERFLOWS = {
