@@ -112,7 +112,6 @@ class Narrow:
         below = top.lift()
         top.narrowed = True
         node = self._rounds(top, (m, logits), deadline)
-        tree.narrowed_at(top)  # its ends too: those of one round were proved beside one another, and stand below one another
         if node.kind is not None:
             tree.dropped += sum(1 for child in below.children or () for _ in preorder(child))
             return 0.0, []

@@ -45,8 +45,6 @@ class Node:
     """Splits since the last long ascent above it (``search.longer``)."""
     base: Limits | None = None
     """What the splits above it come to, by operation: where many are in a row, nobody has to go through them again."""
-    moved: int = 0
-    """Leaves below it with lower numbers were closed before ranges were narrowed here."""
     stuck: bool = False
     """Every unit is settled, and no input was found nor excluded: a solver's, once nothing else is open, and then of splits of inputs."""
 
@@ -180,18 +178,6 @@ def preorder(root: Node) -> Iterator[Node]:
         node = node.same or node
         yield node
         stack += [] if node.children is None else node.children[::-1]
-
-
-def moved_leaves(root: Node) -> Iterator[Node]:
-    """The leaves below a node that bounds closed before ranges above them became narrower."""
-    stack = [(root, 0)]
-    while stack:
-        node, moved = stack.pop()
-        node = node.same or node
-        moved = max(moved, node.moved)
-        if node.kind is Kind.BOUND and node.leaf < moved:
-            yield node
-        stack += [(child, moved) for child in node.children or ()]
 
 
 def open_leaves(root: Node) -> Iterator[Node]:

@@ -1,8 +1,7 @@
 """What a search keeps back of its time, so that the kernel can still check the proof before the limit.
 
 The check takes a few percent of what the search took, but after it: with minutes of search, seconds beyond the limit. What it will take
-is measured, on the proof so far with most of its leaves left out, which costs what a few leaves cost. Where ranges became narrower above
-leaves the search tries those again when nothing else is open, and that takes about as long as their check: as much again is kept back.
+is measured, on the proof so far with most of its leaves left out, which costs what a few leaves cost.
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ _FROM, _AGAIN = 0.5, 4
 class Growing(Protocol):
     """A proof under way."""
 
-    moved: bool
-    """Whether leaves are to be tried again at the end."""
-
     @property
     def closed(self) -> int:
         """Leaves so far."""
@@ -47,7 +43,7 @@ class Reserve:
         self.claims, self.leaf = 0.0, 0.0
 
     def seconds(self, growing: Growing) -> float:
-        """About how long the end takes for what is closed so far; 0 in the first half of the time."""
+        """About how long the check of what is closed so far takes; 0 in the first half of the time."""
         total, closed = self.deadline - self.started, growing.closed
         if closed and time.monotonic() > self.started + _FROM * total and closed >= _AGAIN * self.measured:
             self.measured = closed
@@ -57,7 +53,7 @@ class Reserve:
                 self.leaf = max(spent - self.claims, 0.0) / min(most, closed)
                 if spent > _SHORT * total or most >= closed:
                     break
-        return self.claims + closed * self.leaf * (2 if growing.moved else 1)
+        return self.claims + closed * self.leaf
 
     def _check(self, growing: Growing, most: int) -> float:
         begun = time.monotonic()

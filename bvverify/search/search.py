@@ -136,12 +136,7 @@ class Search(Tree):
             self._work(self._presplit(list(self.trees.values())), ROOT_SETTINGS, deadline)
         while self.witness is None:
             until = deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
-            if not self.open:
-                self._bound_again(self.broken(2 * self.batch), until)
-                if not self.open:
-                    break
-                continue
-            if (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
+            if not self.open or (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             self._work(self._parts(self._settle(self.take(self.batch), until), until), NODE_SETTINGS, until)
             if self.nodes >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
@@ -179,7 +174,6 @@ class Search(Tree):
         """What grew elsewhere below nodes that were taken, and the leaves there."""
         first = self.leaves.extend(leaves)
         for root, tree in zip(nodes, trees, strict=True):
-            self.narrowed_at(root)
             splits, numbers, still = iter(tree.splits), iter(tree.leaves), iter(tree.open)
             stack = [root]
             for kind in tree.kinds:

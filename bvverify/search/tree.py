@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from bvverify.bounds.ascent import LEAST_WEIGHT, Ascent, Objective, Seen, Settings, ascend
+from bvverify.bounds.ascent import Ascent, Objective, Seen, Settings, ascend
 from bvverify.bounds.lagrange import Relaxation, exponents_for
 from bvverify.bounds.linear_maps import Tensor
 from bvverify.certify.ranges import ANYTHING, Limits, Ranges, propagate
 from bvverify.errors import InternalError
 from bvverify.model.certificate import Forest, Kind, Multipliers, units
 from bvverify.search.leaves import Leaves
-from bvverify.search.node import Node, moved_leaves, preorder
+from bvverify.search.node import Node, preorder
 from bvverify.search.root import Root
 from bvverify.search.rows import Rows
 from bvverify.search.work import Work
@@ -47,8 +46,6 @@ class Tree:
         self.exponents: dict[int, int] = {}
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
         self.costs = Work.of(self.relaxation, NODE_SETTINGS.steps)
-        self.moved = False
-        """Whether ranges of leaves became narrower after they were closed, or may have."""
         self.gain = 0.0
         """By how much a split raises a bound, lately."""
         self.trees = {i: self._node(None, i) for i in conjunctions}
@@ -61,11 +58,8 @@ class Tree:
     def sample(self, most: int) -> dict[int, Forest]:
         """The tree of each conjunction as it is, with at most so many closed leaves in all; solver leaves stand for the others."""
         left, out = most, {}
-        first = list(islice(self._bounded(), most))
-        broken = {id(node) for node in self._not_proved(first)} if self.moved and first else set()
-        holding = {id(node) for node in first} - broken
         for i, node in self.trees.items():
-            out[i] = self._forest(node, left, holding)
+            out[i] = self._forest(node, left)
             left -= int(((out[i].kind == Kind.BOUND) | (out[i].kind == Kind.INTERVAL)).sum())
         return out
 
@@ -203,62 +197,12 @@ class Tree:
         box = self.relaxation.box(x, torch.float64)
         return self.relaxation.evaluate(corners, m, forms, constant, box=box, gradient=False).value > _ABOVE
 
-    def narrowed_at(self, node: Node) -> None:
-        """Ranges became narrower at a node: what is closed below it so far is to be tried again."""
-        self.moved, node.moved = True, self.leaves.count
-
-    def broken(self, together: int) -> list[Node]:
-        """Leaves that no longer hold, open again; all are tried above which ranges became narrower after they were closed.
-
-        A staircase's steps differ by an accumulator or two, and the bound allows for that where it takes the first and the last of a range:
-        in a narrower range it can be lower, in the fifth digit.
-        """
-        if not self.moved:
-            return []
-        self.moved, out = False, []
-        leaves = dict.fromkeys(node for root in self.trees.values() for node in moved_leaves(root))  # once, however many trees it is in
-        several = iter(sorted(leaves, key=lambda node: node.leaf))  # what came together is kept together
-        while part := list(islice(several, together)):
-            out += self._not_proved(part)
-        for node in out:
-            weight, m = self._leaf([node])
-            node.kind, node.leaf, node.bound = None, -1, -_ABOVE
-            node.m = {i: v[0].float() for i, v in m.items() if i != self.rows.output_op}
-            node.logits = torch.full((self.rows.constant.shape[1],), float(np.log(LEAST_WEIGHT)))
-            node.logits[: weight.shape[1]] = weight[0].clamp(min=LEAST_WEIGHT).log().float()
-        return out
-
-    def _bounded(self) -> Iterator[Node]:
-        """The leaves that bounds closed, a tree after the other; those that stand for several trees in each."""
-        return (node for root in self.trees.values() for node in preorder(root) if node.kind is Kind.BOUND)
-
-    def _leaf(self, nodes: list[Node]) -> tuple[Tensor, dict[int, Tensor]]:
-        """Weights and multipliers of leaves, float64, a row each."""
-        weight, multipliers = self.leaves.at([n.leaf for n in nodes])
-        w = torch.ldexp(torch.from_numpy(weight).double(), torch.tensor(-_WEIGHT_BITS))
-        return w, {i: torch.ldexp(torch.from_numpy(v).double(), torch.tensor(-self.exponents[i])) for i, v in multipliers.items()}
-
-    def _not_proved(self, nodes: list[Node]) -> list[Node]:
-        """Which of these leaves are not above zero in the ranges that they have now."""
-        ranges = self.ranges(nodes)
-        rest = np.flatnonzero(~self.excluded(nodes, ranges))
-        if not len(rest):
-            return []
-        part = [nodes[i] for i in rest]
-        seen = self.seen(part, ranges, rest)
-        w, m = self._leaf(part)
-        above = self._above([n.conjunction for n in part], seen.tensors, m, w, seen.x)
-        return [part[row] for row in torch.nonzero(~above)[:, 0].tolist()]
-
-    def _forest(self, root: Node, most: int | None = None, holding: Collection[int] = ()) -> Forest:
-        """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves.
-
-        Of those that bounds closed only the ``holding`` ones, by ``id``.
-        """
+    def _forest(self, root: Node, most: int | None = None) -> Forest:
+        """The tree below a root, in preorder; with ``most``, of one that may be open, with at most so many of its closed leaves."""
         kinds, splits, leaves = [], [], []
         for node in preorder(root):
             if most is not None and node.children is None:
-                if node.kind is None or most == 0 or (node.kind is Kind.BOUND and id(node) not in holding):
+                if node.kind is None or most == 0:
                     kinds.append(int(Kind.SOLVER))
                     continue
                 most -= 1

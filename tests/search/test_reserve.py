@@ -54,8 +54,8 @@ def _nodes(search):
 class _Growing:
     """A proof of ``closed`` leaves; what was sampled of it."""
 
-    def __init__(self, closed, moved=False):
-        self.closed, self.sampled, self.moved = closed, [], moved
+    def __init__(self, closed):
+        self.closed, self.sampled = closed, []
 
     def sample(self, most):
         self.sampled.append(most)
@@ -97,13 +97,6 @@ def test_slow_checks_are_measured_on_few_leaves(clock):
     clock[0] = 106.0
     assert kept.seconds(growing) == pytest.approx(1 + 10)
     assert growing.sampled == [0, 32]
-
-
-def test_leaves_that_are_to_be_tried_again_take_their_time_twice(clock):
-    query, _ = random_networks.question(0)
-    kept = Reserve(query, [], 300.0)
-    clock[0] = 201.0
-    assert kept.seconds(_Growing(1000, moved=True)) == pytest.approx(1 + 20)
 
 
 class _Long:
