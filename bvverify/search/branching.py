@@ -5,6 +5,10 @@ gains by that. The two kinks are scored (where the staircase leaves its lower an
 the units that have one left, those with the largest gaps; thresholds between kinks are split at only where no unit has one left, since
 between its kinks a staircase is nearly a line. The score is the gain of the side that holds a, the lower hull of ``c * z`` at a after the
 split minus before, plus half the distance that the other side is forced to move, in output steps.
+
+Where no kink is left, both sides gain only next to the minimiser: the ends of levels that the hull touches lie on a line there, a is
+between two of them, and split at the threshold between, each side moves it to one end. All splits of a node bounded by long ascents show
+it (3x100, 1,100 thresholds): 0.004 to 0.007 on both sides there, and next to nothing on one side in the middle of the levels.
 """
 
 from __future__ import annotations
@@ -65,10 +69,12 @@ def _steps(unit: Unit, l: Tensor, u: Tensor, a: Tensor, c: Tensor, z: Tensor) ->
     gap = (c * (level + unit.lo - z)).clamp(min=0) + 1e-6 * c.abs() + 1e-9
     steps = unit.early.shape[1]
     gap = torch.where(last > first, gap, -1.0)
-    # Without a kink a unit is considered for its middle alone, and only the first of them can be chosen.
+    # How far a is from the nearer of the two ends, of a level: what the gap is or what it lacks of all of ``c``.
+    between = torch.where(last > first, torch.minimum(gap, c.abs() - gap).clamp(min=0) + 1e-9, -1.0)
+    # Without a kink a unit is considered for one threshold alone, and only the first of them can be chosen.
     kinked = torch.where((first == 0) | (last == steps), gap, -1.0).topk(min(_CONSIDERED, l.shape[1]), 1)[1]
-    where = torch.cat([kinked, gap.argmax(1, keepdim=True)], 1)
-    gap = gap.gather(1, where)
+    where = torch.cat([kinked, between.argmax(1, keepdim=True)], 1)
+    gap, between = gap.gather(1, where), between.gather(1, where)
 
     def at(values: Tensor) -> Tensor:
         return values.gather(1, where)
@@ -83,9 +89,9 @@ def _steps(unit: Unit, l: Tensor, u: Tensor, a: Tensor, c: Tensor, z: Tensor) ->
         return unit.early[group, k.clamp(0, steps - 1)]
 
     base = _hull(threshold, l, u, first, last, a, c)
-    # Where no kink is left: the middle of the levels, behind every kink.
-    middle = threshold((first + last) // 2)
-    out = [(torch.where((gap >= 0) & (last > first) & (l < middle) & (middle <= u), 1e-9 * gap + 1e-12, -1.0), where, middle - 1)]
+    # Where no kink is left, behind every kink: the hull touches the right ends of levels where c is positive, else the left ends.
+    t = threshold(torch.where(c > 0, level - 1, level).clamp(min=first, max=torch.maximum(last - 1, first)))
+    out = [(torch.where((gap >= 0) & (last > first) & (l < t) & (t <= u), 1e-9 * between + 1e-12, -1.0), where, t - 1)]
     for k in (torch.zeros_like(level), torch.full_like(level, steps - 1)):
         inside = (k >= first) & (k < last) & (gap >= 0)
         t = threshold(k)
