@@ -175,6 +175,7 @@ class Narrow:
                 sides = tree.split_at(node, op, int(tree.relaxation.units[op].keep[part.place[k]]), int(part.value[k]))
                 excluded, node = sides if part.lower[k] else sides[::-1]
                 excluded.close(Kind.BOUND, leaf)
+                tree.ends += len(sides)
                 node.narrowed = True
         return node
 

@@ -398,4 +398,4 @@ class Search(Tree):
     def _affords(self, made: int, cost: float, early: int, deadline: float | None) -> bool:
         """Whether one more search of that cost, in nodes, after so many, leaves the bounds their time."""
         share = 1.0 if made < early else _SHARE
-        return made * cost <= share * self.nodes + _FREE * cost and (deadline is None or time.monotonic() < deadline)
+        return made * cost <= share * (self.nodes - self.ends) + _FREE * cost and (deadline is None or time.monotonic() < deadline)

@@ -41,7 +41,8 @@ class Tree:
         self.relaxation: Relaxation = root.relaxation()
         self.claims = root.limits()
         self.open: list[tuple[bool, float, int, Node]] = []
-        self.nodes = self.dropped = 0
+        self.nodes = self.dropped = self.ends = 0
+        """Nodes in all; those that are in no tree any more; those that were split off as ends, and bounded by no ascent of their own."""
         self.leaves = Leaves()
         self.exponents: dict[int, int] = {}
         self.rows = Rows(self.query, self.relaxation, root.ranges, conjunctions)
