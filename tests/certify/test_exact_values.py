@@ -19,6 +19,7 @@ from bvverify.model.types import QType, Tensor, frozen_array
 from bvverify.run.exact import LIMIT
 
 SEEDS = 45
+OUT_OF_REACH = ACC_LIMIT + 1
 ALL = [
     *((kind,) for kind in random_networks.KINDS),
     ("conv", "max"),
@@ -172,6 +173,11 @@ def test_the_lines_of_thresholds_that_need_big_integers():
     uneven = np.array([[0, 1, 5, 30]]), np.array([[0, 10, 20, 31]])
     _same_lines(*uneven)
     _same_lines(np.array([[0, 3, 4]]), np.array([[0, 3, 4]]))
+    # Within reach are the last three alone, where the line has passed 2^63: exact only in big integers.
+    for below in range((1 << 12) - 4, (1 << 12) + 1):
+        last = np.array([[-OUT_OF_REACH] * below + [-(1 << 34), -7, 1 << 34]])
+        made, right = steps._make(0, last, last), scalar_kernel.on_a_line(last[0].tolist(), down=False)
+        assert made.right[0, -3:].tolist() == [(t - 1) * (1 << made.bits) for t in right[-3:]]
 
 
 def _same_lines(early, late):
