@@ -69,7 +69,7 @@ def _steps(unit: Unit, l: Tensor, u: Tensor, a: Tensor, c: Tensor, z: Tensor) ->
     gap = (c * (level + unit.lo - z)).clamp(min=0) + 1e-6 * c.abs() + 1e-9
     steps = unit.early.shape[1]
     gap = torch.where(last > first, gap, -1.0)
-    # How far a is from the nearer of the two ends, of a level: what the gap is or what it lacks of all of ``c``.
+    # How far a is from the nearer of the two ends that it lies between, in levels times ``|c|``: the gap, or what the gap lacks of ``|c|``.
     between = torch.where(last > first, torch.minimum(gap, c.abs() - gap).clamp(min=0) + 1e-9, -1.0)
     # Without a kink a unit is considered for one threshold alone, and only the first of them can be chosen.
     kinked = torch.where((first == 0) | (last == steps), gap, -1.0).topk(min(_CONSIDERED, l.shape[1]), 1)[1]
