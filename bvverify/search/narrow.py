@@ -4,12 +4,15 @@ The ends are those of ``bounds.conditional``; where integers prove them each is 
 round. In networks of several layers that closes nodes whose subtrees would not end: where the kinks are used up, a split gains next to
 nothing. Elsewhere it costs as much as some hundred nodes and brings little. So what it should save is weighed against what it costs: a
 leaf that misses m has about ``2^(m / g)`` nodes below it while splits gain g each, and narrowing brings a share of what is missing; both
-are learned from what they brought lately. Counted, not timed, so that a search depends on its seed alone.
+are learned from what they brought lately, the share by how much was missing: where much is, ranges hardly shrink; where little is and no
+kink is left, the slack of rounding is all there is, and ranges do not change it; in between they shrink and shrink until the node closes.
+Counted, not timed, so that a search depends on its seed alone.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -19,31 +22,37 @@ import numpy as np
 import torch
 
 from bvverify.bounds.ascent import Seen, Settings
-from bvverify.bounds.conditional import Ends, Start, ends_of
+from bvverify.bounds.conditional import Climbed, Ends, Start, ends_of
+from bvverify.bounds.linear_maps import Tensor
 from bvverify.model.certificate import Kind
 from bvverify.model.ops import Conv2d, Dense
 from bvverify.search.node import Node, open_leaves, preorder, rebase
 from bvverify.search.tree import Tree
 
 _SETTINGS = Settings(steps=100, rate=0.03, decay=0.96)
-_ROUNDS, _STALLED = 10, 0.95
+_ROUNDS, _STALLED = 24, 0.98
 """Rounds at most, as long as they make ranges shrink to less than this part."""
 _SAMPLE, _OF_SAMPLE = 32, 0.1
 """Units of an operation that show whether the others are worth it; the share of their ends that has to come off."""
 _FIRST, _AGAIN = 1000, 1.1
 """Nodes before the first look at the tree; how many times as many there are at the next."""
-_SHARE = 2.0
-"""Of the nodes: what narrowing may cost, in nodes."""
+_SHARE = 8.0
+"""Of the nodes that were bounded, ends aside: what narrowing may cost, in nodes."""
 _TOGETHER = 256
 """Ends that are proved at once."""
-_END = 0.8
-"""What an end costs, in nodes."""
+_END, _SHORTER = 0.8, 0.4
+"""What an end costs, in nodes; what part of that from where the last round ended."""
 _LEAF = 300.0
 """Nodes that narrowing is taken to save below a leaf, at most."""
 _NEARER = 0.8
 """Of what was missing at the last narrowing above: what may be missing for another."""
-_AT_FIRST, _LATELY = 0.3, 0.1
-"""The share of what is missing that narrowing is taken to bring before it was tried; the weight of the last trial in what it brings."""
+_AT_FIRST, _LATELY, _FORGET = 0.3, 0.3, 0.02
+"""The share of what is missing that narrowing is taken to bring before it was tried; the weight of the last trial in what it brings; how
+much of what was learned is forgotten from look to look."""
+_LEAST_SHARE = 0.15
+"""Where it brings less, nothing is narrowed: what splits gain may be as little, and then any share seems worth it."""
+_SMALLEST, _LARGEST = -8, 9
+"""Sizes of what is missing that are told apart, in powers of two."""
 
 
 class Narrow:
@@ -56,21 +65,32 @@ class Narrow:
         """The operations whose accumulators are narrowed."""
         self.due = _FIRST
         """The number of nodes at which to look next."""
-        self.share, self.spent = _AT_FIRST, 0.0
+        self.share = [_AT_FIRST] * (_LARGEST - _SMALLEST + 1)
+        """By the size of what was missing: the share of it that narrowing brought."""
+        units = tree.relaxation.units
+        once = tree.costs.calls + 2 * _END * sum(len(units[i].keep) for i in self.ops)
+        self.cost = [once] * len(self.share)
+        """By the size of what was missing: what narrowing cost, in nodes."""
+        self.spent = 0.0
 
     def look(self, again: Callable[[list[Node], float | None], bool], deadline: float | None) -> None:
         """Narrow where it should pay; ``again`` bounds open nodes once more, in their narrower ranges, and says whether to go on."""
         tree = self.tree
+        self.share = [share + _FORGET * (_AT_FIRST - share) for share in self.share]
         for node in self._choose():
             late = deadline is not None and time.monotonic() > deadline
-            if late or self.spent > _SHARE * tree.nodes:
+            if late or self.spent > _SHARE * (tree.nodes - tree.ends):
                 break
-            missing = -node.bound
+            missing, size = -node.bound, _size(-node.bound)
+            if self.share[size] < _LEAST_SHARE:  # so since the nodes were chosen
+                continue
+            before = self.spent
             left, nodes = self.narrow(node, deadline)
-            self.share += _LATELY * ((missing - left) / missing - self.share)
+            self.cost[size] += _LATELY * (self.spent - before - self.cost[size])
+            self.share[size] += _LATELY * ((missing - left) / missing - self.share[size])
             if not again(nodes, deadline):
                 break
-        self.due = int(tree.nodes * _AGAIN) + 1
+        self.due = int((tree.nodes - tree.ends) * _AGAIN) + 1
 
     def _choose(self) -> list[Node]:
         """Nodes below which narrowing should save more than it costs, those where it should save most first; no two on one path."""
@@ -83,15 +103,17 @@ class Narrow:
             while not at.narrowed and at.parent is not None:
                 way.append(at)
                 at = at.parent
-            most = -_NEARER * at.bound if at.narrowed else np.inf
-            node = next((n for n in [at, *way[::-1]] if not n.narrowed and 0 < -n.bound <= most and np.isfinite(n.bound)), None)
+            most = -_NEARER * at.bound if at.narrowed else math.inf
+            node = next((n for n in [at, *way[::-1]] if not n.narrowed and self._may(-n.bound, most)), None)
             if node is not None and not stuck:
                 nodes[node.number] = node
-                saved[node.number] += self._saves(-leaf.bound, self.share * -node.bound)
-        units = self.tree.relaxation.units
-        cost = self.tree.costs.calls + 2 * _END * sum(len(units[i].keep) for i in self.ops)
-        worth = [number for number, much in saved.items() if much >= cost]
+                saved[node.number] += self._saves(-leaf.bound, self.share[_size(-node.bound)] * -node.bound)
+        worth = [number for number, much in saved.items() if much >= self.cost[_size(-nodes[number].bound)]]
         return [nodes[number] for number in sorted(worth, key=lambda number: (-saved[number], number))]
+
+    def _may(self, missing: float, most: float) -> bool:
+        """Whether a node that misses so much, and may miss ``most``, is one of those of which narrowing brings enough."""
+        return 0 < missing <= most and math.isfinite(missing) and self.share[_size(missing)] >= _LEAST_SHARE
 
     def _saves(self, missing: float, rise: float) -> float:
         """How many nodes fewer are below a leaf that misses so much when its bound rises by so much."""
@@ -111,7 +133,7 @@ class Narrow:
         heapq.heapify(tree.open)
         below = top.lift()
         top.narrowed = True
-        node = self._rounds(top, (m, logits), deadline)
+        node = self._rounds(top, m, logits, deadline)
         if node.kind is not None:
             tree.dropped += sum(1 for child in below.children or () for _ in preorder(child))
             return 0.0, []
@@ -122,17 +144,18 @@ class Narrow:
                 tree.put_back(leaf)
         return -node.bound, left if node.children is not None else [node]
 
-    def _rounds(self, node: Node, start: Start, deadline: float | None) -> Node:
-        """What is left of a node after some rounds, closed or not."""
-        tree, ops, width = self.tree, self.ops, np.inf
+    def _rounds(self, node: Node, m: dict[int, Tensor], logits: Tensor, deadline: float | None) -> Node:
+        """What is left of a node after some rounds, closed or not; multipliers and logits to begin with have one row."""
+        tree, ops, width = self.tree, self.ops, math.inf
+        climbed: Climbed | None = None
         for number in range(_ROUNDS + 1):
             ranges = tree.ranges([node])
             if tree.excluded([node], ranges)[0]:
                 node.close(Kind.INTERVAL)
                 break
             seen = tree.seen([node], ranges, np.arange(1))
-            best = tree.ascend(seen, *start, replace(_SETTINGS, deadline=deadline))
-            start = best.m, best.logits
+            best = tree.ascend(seen, m, logits, replace(_SETTINGS, deadline=deadline))
+            m, logits, start = best.m, best.logits, Start.at(best)
             self.spent += 2
             node.bound = max(node.bound, float(best.value[0]))
             if tree.close([node], torch.nonzero(best.value > 0)[:, 0], seen, best)[0]:
@@ -143,7 +166,8 @@ class Narrow:
                 break
             if number == 0:
                 ops = self._worth(ops, seen, start, deadline)
-            width, ends = steps, self._ends(ops, seen, start, None, deadline)
+            width = steps
+            ends, climbed = self._ends(ops, seen, climbed or start, None, deadline)
             if ends is not None:
                 node = self._split_off(node, ends, seen)
         return node
@@ -152,13 +176,16 @@ class Narrow:
         """The operations of which ends of a sample come off; all, where a sample would be most of them."""
         if _count(ops, seen, None) <= 2 * _count(ops, seen, _SAMPLE):
             return ops
-        ends = self._ends(ops, seen, start, _SAMPLE, deadline)
+        ends, _ = self._ends(ops, seen, start, _SAMPLE, deadline)
         found = Counter([] if ends is None else ends.op.tolist())
         return [i for i in ops if found[i] > _OF_SAMPLE * _count([i], seen, _SAMPLE)]
 
-    def _ends(self, ops: list[int], seen: Seen, start: Start, most: int | None, deadline: float | None) -> Ends | None:
+    def _ends(
+        self, ops: list[int], seen: Seen, start: Start | Climbed, most: int | None, deadline: float | None
+    ) -> tuple[Ends | None, Climbed | None]:
         tree = self.tree
-        self.spent += tree.costs.calls + _END * _count(ops, seen, most)
+        share = _SHORTER if isinstance(start, Climbed) else 1.0
+        self.spent += share * (tree.costs.calls + _END * _count(ops, seen, most))
         return ends_of(tree.relaxation, ops, seen, start, deadline, most)
 
     def _split_off(self, node: Node, ends: Ends, seen: Seen) -> Node:
@@ -178,6 +205,11 @@ class Narrow:
                 tree.ends += len(sides)
                 node.narrowed = True
         return node
+
+
+def _size(missing: float) -> int:
+    """The size of what is missing, from 0."""
+    return round(math.log2(min(max(missing, 2.0**_SMALLEST), 2.0**_LARGEST))) - _SMALLEST
 
 
 def _count(ops: Sequence[int], seen: Seen, most: int | None) -> int:

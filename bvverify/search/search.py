@@ -139,7 +139,7 @@ class Search(Tree):
             if not self.open or (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             self._work(self._parts(self._settle(self.take(self.batch), until), until), NODE_SETTINGS, until)
-            if self.nodes >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
+            if self.nodes - self.ends >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
                 self.narrow.look(self._again, until)
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")

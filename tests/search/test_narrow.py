@@ -13,6 +13,8 @@ from test_spread import Here
 from test_subproblems import path
 
 from bvverify import pipeline
+from bvverify.bounds import conditional
+from bvverify.bounds.conditional import Start, ends_of
 from bvverify.certify import kernel
 from bvverify.model.certificate import Kind
 from bvverify.model.result import Verdict
@@ -21,7 +23,7 @@ from bvverify.search import narrow, proof, spread, workers
 from bvverify.search.narrow import Narrow
 from bvverify.search.node import Seed, open_leaves, preorder
 from bvverify.search.root import Root, tighten
-from bvverify.search.search import Search
+from bvverify.search.search import ROOT_SETTINGS, Search
 
 STAGES = frozenset({"interval", "linear", "root", "search"})
 
@@ -34,6 +36,7 @@ def split_off(monkeypatch):
     monkeypatch.setattr(narrow, "_AGAIN", 1.0)
     monkeypatch.setattr(narrow, "_SHARE", 1e9)
     monkeypatch.setattr(narrow, "_NEARER", 0.99)
+    monkeypatch.setattr(narrow, "_LEAST_SHARE", -1.0)
     monkeypatch.setattr(Narrow, "_saves", lambda *_: 1e9)
     count, original = [0], Narrow._split_off
 
@@ -142,12 +145,105 @@ def test_nothing_is_narrowed_that_splits_close_soon(monkeypatch):
     search = Search(root, range(len(query.property.violation)))
     search.run(None, 30)
     assert search.gain > 0
-    search.costs = replace(search.costs, calls=0.0)
+    search.narrow.cost = [10.0 for _ in search.narrow.cost]
     for gain, some in ((1e3, False), (1e-9, True)):
         calls.clear()
         search.gain = gain
         search.narrow.look(lambda _nodes, _deadline: True, None)
         assert bool(calls) is some
+
+
+def test_what_brought_nothing_is_left_alone_for_a_while(monkeypatch):
+    _, search, _ = _searched(hard_questions.query(-1), 30)
+    search.narrow.cost, search.gain, calls = [10.0 for _ in search.narrow.cost], 1e-9, []
+    monkeypatch.setattr(narrow, "_SHARE", 1e9)
+    monkeypatch.setattr(Narrow, "narrow", lambda _self, node, _deadline: calls.append(node) or (-node.bound, []))
+
+    def looked():
+        calls.clear()
+        search.narrow.look(lambda _nodes, _deadline: True, None)
+        return len(calls)
+
+    assert looked() > 0
+    tried = {narrow._size(-node.bound) for node in calls}
+    assert all((share < narrow._AT_FIRST) is (size in tried) for size, share in enumerate(search.narrow.share))
+    while looked():
+        pass
+    assert all(search.narrow.share[size] < narrow._LEAST_SHARE for size in tried)
+    assert any(looked() for _ in range(100))
+
+
+def test_what_it_costs_is_learned_where_it_was_tried(monkeypatch):
+    _, search, _ = _searched(hard_questions.query(-1), 30)
+    search.narrow.cost, search.gain, sizes = [10.0 for _ in search.narrow.cost], 1e-9, set()
+
+    def costly(self, node, _deadline):
+        sizes.add(narrow._size(-node.bound))
+        self.spent += 1000.0
+        return 0.0, []
+
+    monkeypatch.setattr(Narrow, "narrow", costly)
+    search.narrow.look(lambda _nodes, _deadline: False, None)
+    assert len(sizes) == 1
+    for size, cost in enumerate(search.narrow.cost):
+        assert cost == pytest.approx(10.0 + (990.0 * narrow._LATELY if size in sizes else 0.0))
+
+
+def test_sizes_are_told_apart():
+    assert [narrow._size(m) for m in (0.0, 2.0**-8, 0.9, 1.0, 1.1, 2.0, 512.0, 1e9)] == [0, 0, 8, 8, 8, 9, 17, 17]
+
+
+@pytest.fixture
+def at_the_root():
+    """A search, what its first node sees, and where an ascent there ends."""
+    query = hard_questions.query(-1)
+    root = Root.of(query, [])
+    tighten(root, None)
+    search = Search(root, range(len(query.property.violation)))
+    node = next(iter(search.trees.values()))
+    seen = search.seen([node], search.ranges([node]), np.arange(1))
+    return search, node, seen, search.ascend(seen, *search._start([node], seen), ROOT_SETTINGS)
+
+
+def test_the_less_is_missing_the_more_comes_off(at_the_root):
+    """The weight of the rows to begin with: sixty steps do not get from one for much to one for little."""
+    search, _, seen, best = at_the_root
+    start = Start.at(best)
+    assert start.missing == max(-float(best.value[0]), 0.0)
+
+    def off(missing):
+        ends, _ = ends_of(search.relaxation, search.narrow.ops, seen, replace(start, missing=missing), None)
+        return 0 if ends is None else len(ends.op)
+
+    assert off(start.missing) > off(100.0 + start.missing)
+
+
+def test_a_round_begins_where_the_last_one_ended(at_the_root, monkeypatch):
+    search, node, seen, best = at_the_root
+    ops = search.narrow.ops
+    ends, climbed = ends_of(search.relaxation, ops, seen, Start.at(best), None)
+    node = search.narrow._split_off(node, ends, seen)
+    narrower = search.seen([node], search.ranges([node]), np.arange(1))
+    began = []
+    original = conditional.ascend
+
+    def ascend(relaxation, corners, m, logits, *rest):
+        began.append((m, logits))
+        return original(relaxation, corners, m, logits, *rest)
+
+    monkeypatch.setattr(conditional, "ascend", ascend)
+    more, _ = ends_of(search.relaxation, ops, narrower, climbed, None)
+    (m, logits), sides = began[0], conditional._Sides.of(search.relaxation, ops, narrower, None)
+    former = list(zip(climbed.sides.op.tolist(), climbed.sides.place.tolist(), climbed.sides.sign.tolist(), strict=True))
+    for row, side in enumerate(zip(sides.op.tolist(), sides.place.tolist(), sides.sign.tolist(), strict=True)):
+        assert all((m[i][row] == climbed.m[i][former.index(side)]).all() for i in m)
+        assert (logits[row] == climbed.logits[former.index(side)]).all()
+    assert more is not None
+    # Forms that a conjunction lacks have no weight, however often their logits are taken up again.
+    assert all(torch.isfinite(v).all() for v in more.m.values())
+    before = search.nodes
+    search.narrow._split_off(node, more, narrower)
+    assert search.nodes - before == 2 * len(more.op)
 
 
 def test_a_late_search_narrows_nothing(split_off):
@@ -188,7 +284,7 @@ def test_a_round_trip_of_a_node_keeps_what_stands_there():
 def test_nothing_is_narrowed_before_it_is_known_what_splits_bring(monkeypatch):
     _, search, _ = _searched(hard_questions.query(-1), 30)
     monkeypatch.setattr(Narrow, "narrow", lambda *_: pytest.fail("narrowed"))
-    search.costs, search.gain = replace(search.costs, calls=0.0), 0.0
+    search.narrow.cost, search.gain = [0.0 for _ in search.narrow.cost], 0.0
     search.narrow.look(lambda _nodes, _deadline: True, None)
 
 
