@@ -64,7 +64,7 @@ class Narrow:
         self.ops = [i for i in tree.relaxation.units if isinstance(ops[i], Dense | Conv2d) and i != last]
         """The operations whose accumulators are narrowed."""
         self.due = _FIRST
-        """The number of nodes at which to look next."""
+        """The number of nodes, ends aside, at which to look next."""
         self.share = [_AT_FIRST] * (_LARGEST - _SMALLEST + 1)
         """By the size of what was missing: the share of it that narrowing brought."""
         units = tree.relaxation.units
