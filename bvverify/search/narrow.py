@@ -73,11 +73,15 @@ class Narrow:
         """By the size of what was missing: what narrowing cost, in nodes."""
         self.spent = 0.0
 
-    def look(self, again: Callable[[list[Node], float | None], bool], deadline: float | None) -> None:
-        """Narrow where it should pay; ``again`` bounds open nodes once more, in their narrower ranges, and says whether to go on."""
+    def look(self, again: Callable[[list[Node], float | None], bool], until: Callable[[], float | None]) -> None:
+        """Narrow where it should pay; ``again`` bounds open nodes once more, in their narrower ranges, and says whether to go on.
+
+        ``until`` is the deadline as things stand: the ends that were split off meanwhile have to be checked as well.
+        """
         tree = self.tree
         self.share = [share + _FORGET * (_AT_FIRST - share) for share in self.share]
         for node in self._choose():
+            deadline = until()
             late = deadline is not None and time.monotonic() > deadline
             if late or self.spent > _SHARE * (tree.nodes - tree.ends):
                 break
@@ -88,7 +92,7 @@ class Narrow:
             left, nodes = self.narrow(node, deadline)
             self.cost[size] += _LATELY * (self.spent - before - self.cost[size])
             self.share[size] += _LATELY * ((missing - left) / missing - self.share[size])
-            if not again(nodes, deadline):
+            if not again(nodes, until()):
                 break
         self.due = int((tree.nodes - tree.ends) * _AGAIN) + 1
 

@@ -135,12 +135,12 @@ class Search(Tree):
         if self.nodes == len(self.trees) and not self.open:
             self._work(self._presplit(list(self.trees.values())), ROOT_SETTINGS, deadline)
         while self.witness is None:
-            until = deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
+            until = self._until(deadline, reserve)
             if not self.open or (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             self._work(self._parts(self._settle(self.take(self.batch), until), until), NODE_SETTINGS, until)
             if self.nodes - self.ends >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
-                self.narrow.look(self._again, until)
+                self.narrow.look(self._again, lambda: self._until(deadline, reserve))
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")
         done = not self.open and self.witness is None
@@ -148,6 +148,10 @@ class Search(Tree):
         still = tuple(sorted({node.conjunction for *_, node in self.open}))
         bound = min((bound for _, bound, *_ in self.open), default=np.inf)
         return Outcome(self.witness, trees, self.nodes, len(self.open), bound, still)
+
+    def _until(self, deadline: float | None, reserve: Reserve | None) -> float | None:
+        """When to end, so that what is proved by now can still be checked."""
+        return deadline if deadline is None or reserve is None else deadline - reserve.seconds(self)
 
     def so_far(self) -> Outcome:
         """What is open where ``run`` was interrupted: read off the trees, since nodes at work are in no pool."""

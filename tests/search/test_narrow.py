@@ -149,7 +149,7 @@ def test_nothing_is_narrowed_that_splits_close_soon(monkeypatch):
     for gain, some in ((1e3, False), (1e-9, True)):
         calls.clear()
         search.gain = gain
-        search.narrow.look(lambda _nodes, _deadline: True, None)
+        search.narrow.look(lambda _nodes, _deadline: True, lambda: None)
         assert bool(calls) is some
 
 
@@ -161,7 +161,7 @@ def test_what_brought_nothing_is_left_alone_for_a_while(monkeypatch):
 
     def looked():
         calls.clear()
-        search.narrow.look(lambda _nodes, _deadline: True, None)
+        search.narrow.look(lambda _nodes, _deadline: True, lambda: None)
         return len(calls)
 
     assert looked() > 0
@@ -183,7 +183,7 @@ def test_what_it_costs_is_learned_where_it_was_tried(monkeypatch):
         return 0.0, []
 
     monkeypatch.setattr(Narrow, "narrow", costly)
-    search.narrow.look(lambda _nodes, _deadline: False, None)
+    search.narrow.look(lambda _nodes, _deadline: False, lambda: None)
     assert len(sizes) == 1
     for size, cost in enumerate(search.narrow.cost):
         assert cost == pytest.approx(10.0 + (990.0 * narrow._LATELY if size in sizes else 0.0))
@@ -249,8 +249,19 @@ def test_a_round_begins_where_the_last_one_ended(at_the_root, monkeypatch):
 def test_a_late_search_narrows_nothing(split_off):
     _, search, _ = _searched(hard_questions.query(-1), 30)
     before = split_off[0]
-    search.narrow.look(lambda _nodes, _deadline: True, 0.0)
+    search.narrow.look(lambda _nodes, _deadline: True, lambda: 0.0)
     assert split_off[0] == before
+
+
+def test_what_was_split_off_meanwhile_brings_the_deadline_nearer(split_off):
+    _, search, _ = _searched(hard_questions.query(-1), 30)
+    before, began, again = search.ends, [], []
+    original = search.narrow.narrow
+    search.narrow.narrow = lambda node, deadline: began.append(search.ends) or original(node, deadline)
+    search.narrow.look(lambda _nodes, deadline: again.append(deadline) or True, lambda: None if search.ends == before else 0.0)
+    assert search.ends > before
+    assert set(began) == {before}
+    assert again[-1] == 0.0
 
 
 def test_narrowing_stops_at_a_witness(split_off):
@@ -258,7 +269,7 @@ def test_narrowing_stops_at_a_witness(split_off):
     trials = []
     original = search.narrow.narrow
     search.narrow.narrow = lambda node, deadline: trials.append(node) or original(node, deadline)
-    search.narrow.look(lambda _nodes, _deadline: False, None)
+    search.narrow.look(lambda _nodes, _deadline: False, lambda: None)
     assert len(trials) <= 1
 
 
@@ -285,7 +296,7 @@ def test_nothing_is_narrowed_before_it_is_known_what_splits_bring(monkeypatch):
     _, search, _ = _searched(hard_questions.query(-1), 30)
     monkeypatch.setattr(Narrow, "narrow", lambda *_: pytest.fail("narrowed"))
     search.narrow.cost, search.gain = [0.0 for _ in search.narrow.cost], 0.0
-    search.narrow.look(lambda _nodes, _deadline: True, None)
+    search.narrow.look(lambda _nodes, _deadline: True, lambda: None)
 
 
 def test_a_limit_of_nodes_is_not_passed_by_narrowing(split_off):
