@@ -115,6 +115,11 @@ class _Sides:
         return _Sides(*(torch.cat(columns) for columns in zip(*found, strict=True)))
 
     @property
+    def ops(self) -> list[int]:
+        """The operations whose accumulators these are."""
+        return sorted(set(self.op.tolist()))
+
+    @property
     def key(self) -> Tensor:
         """One number for each, rising."""
         return (2 * self.op + (self.sign < 0)) * _APART + self.place
@@ -171,7 +176,7 @@ def _taken_off(sides: _Sides, best: Ascent, present: Tensor) -> Ends | None:
     logits = best.logits.masked_fill(~present, -torch.inf)
     weight = logits.exp().sum(1, keepdim=True)
     m = {i: v / weight for i, v in best.m.items()}
-    for index in sorted(set(sides.op.tolist())):
+    for index in sides.ops:
         own = torch.nonzero(sides.op == index)[:, 0]
         m[index][own, sides.place[own]] += sides.factor[own].float() / weight[own, 0]
     op, place, lowers, values = (v[good].numpy() for v in (sides.op, sides.place, lower, split))
@@ -183,7 +188,7 @@ def _climb(relaxation: Relaxation, sides: _Sides, seen: Seen, start: Start | Cli
     objective, rows = seen.objective.repeat(len(sides.op)).to(torch.float32), len(sides.op)
     factor = sides.factor.float()
     own: dict[int, Tensor] = {}
-    for index in sorted(set(sides.op.tolist())):
+    for index in sides.ops:
         here = torch.nonzero(sides.op == index)[:, 0]
         one_hot = torch.zeros((len(here), len(relaxation.units[index].keep)))
         one_hot[torch.arange(len(here)), sides.place[here]] = factor[here]

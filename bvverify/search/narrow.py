@@ -23,10 +23,10 @@ import torch
 
 from bvverify.bounds.ascent import Seen, Settings
 from bvverify.bounds.conditional import Climbed, Ends, Start, ends_of
-from bvverify.bounds.linear_maps import Tensor
 from bvverify.model.certificate import Kind
 from bvverify.model.ops import Conv2d, Dense
 from bvverify.search.node import Node, open_leaves, preorder, rebase
+from bvverify.search.pace import SIZES, size
 from bvverify.search.tree import Tree
 
 _SETTINGS = Settings(steps=100, rate=0.03, decay=0.96)
@@ -51,8 +51,6 @@ _AT_FIRST, _LATELY, _FORGET = 0.3, 0.3, 0.02
 much of what was learned is forgotten from look to look."""
 _LEAST_SHARE = 0.15
 """Where it brings less, nothing is narrowed: what splits gain may be as little, and then any share seems worth it."""
-_SMALLEST, _LARGEST = -8, 9
-"""Sizes of what is missing that are told apart, in powers of two."""
 
 
 class Narrow:
@@ -65,11 +63,11 @@ class Narrow:
         """The operations whose accumulators are narrowed."""
         self.due = _FIRST
         """The number of nodes, ends aside, at which to look next."""
-        self.share = [_AT_FIRST] * (_LARGEST - _SMALLEST + 1)
-        """By the size of what was missing: the share of it that narrowing brought."""
+        self.share = [_AT_FIRST] * SIZES
+        """By the size of what was missing (``pace.size``): the share of it that narrowing brought."""
         units = tree.relaxation.units
         once = tree.costs.calls + 2 * _END * sum(len(units[i].keep) for i in self.ops)
-        self.cost = [once] * len(self.share)
+        self.cost = [once] * SIZES
         """By the size of what was missing: what narrowing cost, in nodes."""
         self.spent = 0.0
 
@@ -83,18 +81,18 @@ class Narrow:
         for node in self._choose():
             deadline = until()
             late = deadline is not None and time.monotonic() > deadline
-            if late or self.spent > _SHARE * (tree.nodes - tree.ends):
+            if late or self.spent > _SHARE * tree.bounded:
                 break
-            missing, size = -node.bound, _size(-node.bound)
-            if self.share[size] < _LEAST_SHARE:  # so since the nodes were chosen
+            missing, before = -node.bound, self.spent
+            if not self._may(missing):  # since the nodes were chosen
                 continue
-            before = self.spent
             left, nodes = self.narrow(node, deadline)
-            self.cost[size] += _LATELY * (self.spent - before - self.cost[size])
-            self.share[size] += _LATELY * ((missing - left) / missing - self.share[size])
+            k = size(missing)
+            self.cost[k] += _LATELY * (self.spent - before - self.cost[k])
+            self.share[k] += _LATELY * ((missing - left) / missing - self.share[k])
             if not again(nodes, until()):
                 break
-        self.due = int((tree.nodes - tree.ends) * _AGAIN) + 1
+        self.due = int(tree.bounded * _AGAIN) + 1
 
     def _choose(self) -> list[Node]:
         """Nodes below which narrowing should save more than it costs, those where it should save most first; no two on one path."""
@@ -111,13 +109,13 @@ class Narrow:
             node = next((n for n in [at, *way[::-1]] if not n.narrowed and self._may(-n.bound, most)), None)
             if node is not None and not stuck:
                 nodes[node.number] = node
-                saved[node.number] += self._saves(-leaf.bound, self.share[_size(-node.bound)] * -node.bound)
-        worth = [number for number, much in saved.items() if much >= self.cost[_size(-nodes[number].bound)]]
+                saved[node.number] += self._saves(-leaf.bound, self.share[size(-node.bound)] * -node.bound)
+        worth = [number for number, much in saved.items() if much >= self.cost[size(-nodes[number].bound)]]
         return [nodes[number] for number in sorted(worth, key=lambda number: (-saved[number], number))]
 
-    def _may(self, missing: float, most: float) -> bool:
+    def _may(self, missing: float, most: float = math.inf) -> bool:
         """Whether a node that misses so much, and may miss ``most``, is one of those of which narrowing brings enough."""
-        return 0 < missing <= most and math.isfinite(missing) and self.share[_size(missing)] >= _LEAST_SHARE
+        return 0 < missing <= most and math.isfinite(missing) and self.share[size(missing)] >= _LEAST_SHARE
 
     def _saves(self, missing: float, rise: float) -> float:
         """How many nodes fewer are below a leaf that misses so much when its bound rises by so much."""
@@ -129,15 +127,15 @@ class Narrow:
         tree = self.tree
         leaves = list(open_leaves(top))
         left = [node for node in leaves if not node.stuck]
-        start = min(left, key=lambda node: (node.bound, node.number))
-        assert start.logits is not None
-        m, logits = {i: v[None] for i, v in start.m.items()}, start.logits[None]
+        worst = min(left, key=lambda node: (node.bound, node.number))
+        assert worst.logits is not None
+        start = Start({i: v[None] for i, v in worst.m.items()}, worst.logits[None], -worst.bound)
         gone = {id(node) for node in leaves}
         tree.open = [entry for entry in tree.open if id(entry[-1]) not in gone]
         heapq.heapify(tree.open)
         below = top.lift()
         top.narrowed = True
-        node = self._rounds(top, m, logits, deadline)
+        node = self._rounds(top, start, deadline)
         if node.kind is not None:
             tree.dropped += sum(1 for child in below.children or () for _ in preorder(child))
             return 0.0, []
@@ -148,8 +146,8 @@ class Narrow:
                 tree.put_back(leaf)
         return -node.bound, left if node.children is not None else [node]
 
-    def _rounds(self, node: Node, m: dict[int, Tensor], logits: Tensor, deadline: float | None) -> Node:
-        """What is left of a node after some rounds, closed or not; multipliers and logits to begin with have one row."""
+    def _rounds(self, node: Node, start: Start, deadline: float | None) -> Node:
+        """What is left of a node after some rounds, closed or not."""
         tree, ops, width = self.tree, self.ops, math.inf
         climbed: Climbed | None = None
         for number in range(_ROUNDS + 1):
@@ -158,8 +156,8 @@ class Narrow:
                 node.close(Kind.INTERVAL)
                 break
             seen = tree.seen([node], ranges, np.arange(1))
-            best = tree.ascend(seen, m, logits, replace(_SETTINGS, deadline=deadline))
-            m, logits, start = best.m, best.logits, Start.at(best)
+            best = tree.ascend(seen, start.m, start.logits, replace(_SETTINGS, deadline=deadline))
+            start = Start.at(best)
             self.spent += 2
             node.bound = max(node.bound, float(best.value[0]))
             if tree.close([node], torch.nonzero(best.value > 0)[:, 0], seen, best)[0]:
@@ -209,11 +207,6 @@ class Narrow:
                 tree.ends += len(sides)
                 node.narrowed = True
         return node
-
-
-def _size(missing: float) -> int:
-    """The size of what is missing, from 0."""
-    return round(math.log2(min(max(missing, 2.0**_SMALLEST), 2.0**_LARGEST))) - _SMALLEST
 
 
 def _count(ops: Sequence[int], seen: Seen, most: int | None) -> int:

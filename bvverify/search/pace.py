@@ -20,6 +20,8 @@ _APART = 1.5
 """How much longer than the pace the steps of half of the nodes are; the other half's are so much shorter."""
 _LEAST, _MOST = -8, 9
 """Sizes of gaps that are told apart, in powers of two."""
+SIZES = _MOST - _LEAST + 1
+"""How many those are."""
 _QUICK, _AT_ONCE, _FEW = 1.0, 0.4, 16.0
 """How quickly the logarithm of a pace follows what was gained, at most how far at once, and what counts as few nodes."""
 _NEIGHBOURS = 0.6
@@ -35,16 +37,16 @@ class Pace:
 
     def of(self, bounds: Tensor, numbers: Sequence[int]) -> Tensor:
         """The paces (rows,), float32, of nodes with these numbers, and bounds above them."""
-        pace = self.log[_size(bounds)] + _longer(numbers).double() * math.log(_APART)
+        pace = self.log[_sizes(bounds)] + _longer(numbers).double() * math.log(_APART)
         return pace.exp().float()
 
     def learn(self, bounds: Tensor, reached: Tensor, numbers: Sequence[int]) -> None:
         """Nodes with these bounds above them reached these."""
-        size, longer = _size(bounds), _longer(numbers) > 0
+        sizes, longer = _sizes(bounds), _longer(numbers) > 0
         # What is above zero is closed, however far.
         gained = ((torch.maximum(reached.double(), bounds).clamp(max=0) - bounds) / -bounds).nan_to_num(0.0)
-        for s in sorted(set(size.tolist())):
-            here = size == s
+        for s in sorted(set(sizes.tolist())):
+            here = sizes == s
             long, short = gained[here & longer], gained[here & ~longer]
             if not len(long) or not len(short):
                 continue
@@ -55,8 +57,13 @@ class Pace:
             self.log = (self.log + way * near).clamp(math.log(_SLOWEST), math.log(_FASTEST))
 
 
-def _size(bounds: Tensor) -> Tensor:
-    return (-bounds).clamp(2.0**_LEAST, 2.0**_MOST).log2().round().long() - _LEAST
+def size(gap: float) -> int:
+    """The size of a gap: from 0, below ``SIZES``."""
+    return round(math.log2(min(max(gap, 2.0**_LEAST), 2.0**_MOST))) - _LEAST
+
+
+def _sizes(bounds: Tensor) -> Tensor:
+    return torch.tensor([size(-bound) for bound in bounds.tolist()])
 
 
 def _longer(numbers: Sequence[int]) -> Tensor:

@@ -139,7 +139,7 @@ class Search(Tree):
             if not self.open or (until is not None and time.monotonic() > until) or (most_nodes is not None and self.nodes >= most_nodes):
                 break
             self._work(self._parts(self._settle(self.take(self.batch), until), until), NODE_SETTINGS, until)
-            if self.nodes - self.ends >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
+            if self.bounded >= self.narrow.due and self.witness is None and (most_nodes is None or self.nodes < most_nodes):
                 self.narrow.look(self._again, lambda: self._until(deadline, reserve))
             if self.open:
                 self.report(f"{self.nodes} nodes, {len(self.open)} open, worst bound {self.open[0][1]:.3g}")
@@ -402,4 +402,4 @@ class Search(Tree):
     def _affords(self, made: int, cost: float, early: int, deadline: float | None) -> bool:
         """Whether one more search of that cost, in nodes, after so many, leaves the bounds their time."""
         share = 1.0 if made < early else _SHARE
-        return made * cost <= share * (self.nodes - self.ends) + _FREE * cost and (deadline is None or time.monotonic() < deadline)
+        return made * cost <= share * self.bounded + _FREE * cost and (deadline is None or time.monotonic() < deadline)

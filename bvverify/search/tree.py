@@ -52,6 +52,11 @@ class Tree:
         self.trees = {i: self._node(None, i) for i in conjunctions}
 
     @property
+    def bounded(self) -> int:
+        """Nodes without the ends."""
+        return self.nodes - self.ends
+
+    @property
     def closed(self) -> int:
         """Leaves that are closed."""
         return (self.nodes - self.dropped + len(self.trees)) // 2 - len(self.open)

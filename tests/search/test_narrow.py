@@ -19,7 +19,7 @@ from bvverify.certify import kernel
 from bvverify.model.certificate import Kind
 from bvverify.model.result import Verdict
 from bvverify.run import interpreter
-from bvverify.search import narrow, proof, spread, workers
+from bvverify.search import narrow, pace, proof, spread, workers
 from bvverify.search.narrow import Narrow
 from bvverify.search.node import Seed, open_leaves, preorder
 from bvverify.search.root import Root, tighten
@@ -165,7 +165,7 @@ def test_what_brought_nothing_is_left_alone_for_a_while(monkeypatch):
         return len(calls)
 
     assert looked() > 0
-    tried = {narrow._size(-node.bound) for node in calls}
+    tried = {pace.size(-node.bound) for node in calls}
     assert all((share < narrow._AT_FIRST) is (size in tried) for size, share in enumerate(search.narrow.share))
     while looked():
         pass
@@ -178,7 +178,7 @@ def test_what_it_costs_is_learned_where_it_was_tried(monkeypatch):
     search.narrow.cost, search.gain, sizes = [10.0 for _ in search.narrow.cost], 1e-9, set()
 
     def costly(self, node, _deadline):
-        sizes.add(narrow._size(-node.bound))
+        sizes.add(pace.size(-node.bound))
         self.spent += 1000.0
         return 0.0, []
 
@@ -190,7 +190,7 @@ def test_what_it_costs_is_learned_where_it_was_tried(monkeypatch):
 
 
 def test_sizes_are_told_apart():
-    assert [narrow._size(m) for m in (0.0, 2.0**-8, 0.9, 1.0, 1.1, 2.0, 512.0, 1e9)] == [0, 0, 8, 8, 8, 9, 17, 17]
+    assert [pace.size(m) for m in (0.0, 2.0**-8, 0.9, 1.0, 1.1, 2.0, 512.0, 1e9)] == [0, 0, 8, 8, 8, 9, 17, 17]
 
 
 @pytest.fixture
